@@ -1,0 +1,2 @@
+//! Monitors for immortal.
+pub mod abi;
