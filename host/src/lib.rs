@@ -1,1 +1,3 @@
-//! Placeholder of the first commit; see the crate's description.
+//! Keeps a program alive and gives its output and its life events to monitors in shared libraries.
+pub mod loader;
+pub mod options;
