@@ -6,7 +6,7 @@ use log::LevelFilter;
 use serde::{Deserialize, Serialize};
 
 use super::header::{self, Native};
-use super::helper::{Failure, Helper, LIMIT, exchange};
+use super::helper::{Failure, Helper, exchange};
 use super::table::{Library, Trust, open};
 use super::{Description, Door, Identity, LoadError, ResolveError, SearchPath, Settings, Spec, file};
 use crate::options::{self, OptionError, OptionValue, RawOption, Target};
@@ -127,7 +127,8 @@ pub fn check_all(
     let paths = paths.collect::<Result<Vec<_>, _>>()?;
     let monitors: Vec<(&str, &Path)> =
         specs.iter().zip(&paths).map(|(spec, path)| (spec.label.as_str(), path.as_path())).collect();
-    let mut helpers = describe_each(context.executable, &monitors, context.max_level)?;
+    let mut helpers =
+        describe_each(context.executable, Some(context.directory), &monitors, context.max_level)?;
     let described: Vec<(Description, Identity)> =
         helpers.iter().filter_map(|helper| helper.described().cloned()).collect();
     let targets: Vec<Target<'_>> = monitors
@@ -146,7 +147,7 @@ pub fn check_all(
 /// # Errors
 /// [`CheckError::Load`], [`CheckError::Helper`].
 pub fn describe(executable: &Path, label: &str, path: &Path) -> Result<(Description, Identity), CheckError> {
-    let helpers = describe_each(executable, &[(label, path)], log::max_level())?;
+    let helpers = describe_each(executable, None, &[(label, path)], log::max_level())?;
     Ok(helpers[0].described().cloned().expect("an exchange without failure has described it"))
 }
 
@@ -167,7 +168,7 @@ pub fn load_trusted(
         checked.door
     } else {
         log::info!("monitor {label}: {} has changed and is checked anew", path.display());
-        let mut helpers = describe_each(executable, &[(label, path)], max_level)?;
+        let mut helpers = describe_each(executable, None, &[(label, path)], max_level)?;
         let options = std::slice::from_ref(&checked.options);
         check_each(executable, &[(label, path)], &mut helpers, options, settings)?;
         helpers[0].described().map_or(checked.door, |(description, _)| description.door)
@@ -189,15 +190,16 @@ fn record(
 /// Judges every file here, where it costs microseconds, and then loads all of them in helpers.
 fn describe_each(
     executable: &Path,
+    directory: Option<&Path>,
     monitors: &[(&str, &Path)],
     max_level: LevelFilter,
 ) -> Result<Vec<Helper>, CheckError> {
     for &(label, path) in monitors {
         judge_file(path).map_err(|error| cannot_load(label, path, error))?;
     }
-    let start = |&(label, path): &(&str, &Path)| {
-        Helper::start(executable, label, path, max_level, LIMIT)
-            .map_err(|source| failed(executable, (label, path), Failure::Helper { source }))
+    let start = |&monitor: &(&str, &Path)| {
+        Helper::start(executable, directory, monitor, max_level)
+            .map_err(|source| failed(executable, monitor, Failure::Helper { source }))
     };
     let mut helpers = monitors.iter().map(start).collect::<Result<Vec<_>, _>>()?;
     exchange(&mut helpers).map_err(|(at, failure)| failed(executable, monitors[at], failure))?;

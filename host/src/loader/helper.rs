@@ -11,7 +11,7 @@ mod parent;
 mod wire;
 
 pub use child::run;
-pub(super) use parent::{Failure, Helper, LIMIT, exchange};
+pub(super) use parent::{Failure, Helper, exchange};
 
 /// The one argument of the helper process; `main` passes it on to [`run`] before it looks at anything else.
 pub const ARGUMENT: &str = "check-monitor";

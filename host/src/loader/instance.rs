@@ -130,6 +130,10 @@ impl fmt::Display for HookError {
         match (text.as_str(), panicked) {
             ("", true) => write!(f, "monitor {label}: {hook} panicked and gave no reason"),
             ("", false) => write!(f, "monitor {label}: {hook} failed and gave no reason"),
+            // A refusal of options is a message to the user, who knows of no hooks.
+            (text, false) if *hook == "check" => {
+                write!(f, "monitor {label}: {}", one_line(split_hint(text).0))
+            }
             (text, _) => write!(f, "monitor {label}: {hook}: {}", one_line(split_hint(text).0)),
         }
     }

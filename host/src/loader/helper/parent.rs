@@ -26,7 +26,7 @@ use crate::options::OptionValue;
 
 /// How long a library may take in all. A little less than the ten seconds within which it is refused, so that
 /// killing and telling fit in.
-pub(in crate::loader) const LIMIT: Duration = Duration::from_millis(9_700);
+const LIMIT: Duration = Duration::from_millis(9_700);
 /// How much of a helper's stderr is kept, and how much of its last line is shown.
 const STDERR_BYTES: usize = 4096;
 const DETAIL_CHARS: usize = 200;
@@ -83,18 +83,22 @@ pub(in crate::loader) struct Helper {
 }
 
 impl Helper {
-    /// Starts a helper that loads the library; [`exchange`] hears what comes of it.
+    /// Starts a helper that loads the library of a label, in a directory or in ours; [`exchange`] hears what
+    /// comes of it.
     pub(in crate::loader) fn start(
         executable: &Path,
-        label: &str,
-        library: &Path,
+        directory: Option<&Path>,
+        (label, library): (&str, &Path),
         max_level: LevelFilter,
-        limit: Duration,
     ) -> io::Result<Self> {
         let (channel, theirs) = UnixStream::pair()?;
         channel.set_nonblocking(true)?;
-        let deadline = Instant::now() + limit;
-        let mut child = Command::new(executable)
+        let deadline = Instant::now() + LIMIT;
+        let mut command = Command::new(executable);
+        if let Some(directory) = directory {
+            command.current_dir(directory);
+        }
+        let mut child = command
             .arg(ARGUMENT)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
