@@ -108,7 +108,11 @@ extern "C" fn count(ctx: *mut c_void, key: Str) -> usize {
 extern "C" fn at(ctx: *mut c_void, key: Str, index: usize) -> Str {
     let state = state(ctx);
     // What is returned was leaked by `FakeHost::set_settings`.
-    state.settings.get(&string(key)).and_then(|values| values.get(index)).map_or(raw::NONE, |value| some(value))
+    state
+        .settings
+        .get(&string(key))
+        .and_then(|values| values.get(index))
+        .map_or(raw::NONE, |value| some(value))
 }
 
 extern "C" fn durable(ctx: *mut c_void, stream: u32, offset: u64) {

@@ -265,8 +265,7 @@ fn raw_event(event: &Event) -> abi::Event {
     };
     match event {
         Event::Spawn(spawn) | Event::Respawn(spawn) => {
-            raw.kind =
-                if matches!(event, Event::Spawn(_)) { abi::EVENT_SPAWN } else { abi::EVENT_RESPAWN };
+            raw.kind = if matches!(event, Event::Spawn(_)) { abi::EVENT_SPAWN } else { abi::EVENT_RESPAWN };
             raw.pid = spawn.pid;
             raw.count = spawn.count;
             raw.flags = if spawn.kept { abi::FLAG_KEPT } else { 0 };
