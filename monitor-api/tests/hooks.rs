@@ -28,7 +28,7 @@ impl std::error::Error for Outer {
 fn go_wrong(at: &str, hook: &str) -> Result {
     match at.strip_prefix(hook) {
         Some("=panic") => panic!("boom in {hook}"),
-        Some("=error") => Err(Outer("x".parse::<u8>().unwrap_err()).into()),
+        Some("=error") => Ok("x".parse::<u8>().map(drop).map_err(Outer)?),
         Some("=hint") => Err("no room\nhint: make room".into()),
         _ => Ok(()),
     }
