@@ -2,7 +2,14 @@
 //! events in it.
 //!
 //! It never fails for a file that cannot be written, once a group has been started: what cannot be written is
-//! dropped and counted, and the process goes on.
+//! dropped and counted (`dropped_bytes` in `status`, since the pump's start), and the process goes on.
+//!
+//! - A new log file or pid file has the mode 0644, less the umask. The log is appended to, whatever is in it.
+//! - Each chunk of output is one write, without buffer: what was delivered survives the pump.
+//! - Times are RFC 3339 in UTC with milliseconds, for events of the process those of the fact itself.
+//! - With `events=false` nothing but output is written, and one line for bytes that were dropped.
+//! - The pid file is replaced by rename and removed when the group ends in order; a killed pump leaves it.
+//! - The message of a dead pump is written as it was handed over, with a newline at its end if it has none.
 #![forbid(unsafe_code)]
 
 mod config;
