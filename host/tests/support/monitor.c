@@ -229,7 +229,9 @@ static const void *get_extension(const char *name) {
 #define SIZE sizeof(im_monitor)
 #endif
 #ifdef NO_CREATE
-#define create 0
+#define CREATE 0
+#else
+#define CREATE create
 #endif
 #ifdef NO_ENTRY
 #define immortal_monitor_v1 another_name
@@ -246,7 +248,7 @@ IM_EXPORT const im_monitor immortal_monitor_v1 = {
     .version = "0.1",
     .about = "does as it is told",
     .check = check,
-    .create = create,
+    .create = CREATE,
     .setup = setup,
     .output = output,
     .event = event,
