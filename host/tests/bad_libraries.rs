@@ -1,6 +1,12 @@
 //! Every bad library is refused within ten seconds, with one line that says what is wrong with the file, and
 //! nothing of it harms the process that asks.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may, and its helpers are no tests to clippy"
+)]
+
 mod support;
 
 use std::os::unix::fs::PermissionsExt;

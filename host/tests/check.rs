@@ -1,7 +1,14 @@
 //! What a check gives back, what it tells a monitor, and what the helper process is like.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may, and its helpers are no tests to clippy"
+)]
+
 mod support;
 
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use immortal::loader::{Checked, Door, Settings, Spec, describe, load_trusted};
@@ -138,5 +145,3 @@ fn changed_library_is_checked_anew_before_it_is_loaded() {
     std::fs::remove_file(&library).unwrap();
     assert!(line(&load().unwrap_err()).contains("unable to look at it"));
 }
-
-use std::os::unix::ffi::OsStringExt;

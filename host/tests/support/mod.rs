@@ -1,11 +1,13 @@
 //! Libraries to load, made by the C compiler of this machine, and checks as a start would make them.
 #![allow(dead_code, reason = "every test file uses another part")]
 
+pub(crate) mod recorder;
+
 use std::error::Error;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use immortal::loader::{CheckContext, CheckError, Checked, SearchPath, Settings, Spec, check_all, resolve};
 use immortal::options::RawOption;
@@ -96,4 +98,45 @@ pub(crate) fn refusal(library: &Path) -> String {
     let line = line(&error);
     let prefix = format!("monitor m: {} cannot be loaded: ", library.display());
     line.strip_prefix(&prefix).unwrap_or_else(|| panic!("{line}")).to_owned()
+}
+
+/// Builds the library of a package that a test has written, without the network. What such packages depend on is
+/// compiled once, in one folder. `flags` are for rustc.
+pub(crate) fn build_package(folder: &Path, name: &str, flags: &str) -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::fs::copy(repository.join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+    let target = package_folder("target");
+    let output = Command::new(env!("CARGO"))
+        .args(["rustc", "--offline", "--quiet", "--lib", "--target-dir"])
+        .arg(&target)
+        .args(["--", "--cap-lints", "allow"])
+        .args(flags.split_whitespace())
+        .current_dir(folder)
+        .env_remove("RUSTFLAGS")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let suffix = if cfg!(target_os = "macos") { "dylib" } else { "so" };
+    let library = folder.join(format!("built.{suffix}"));
+    let built = target.join(format!("debug/lib{name}.{suffix}"));
+    // A new file in place of the old one: that may be loaded at this moment.
+    std::fs::copy(built, folder.join("new")).unwrap();
+    std::fs::rename(folder.join("new"), &library).unwrap();
+    library
+}
+
+/// A folder for a package of a test, kept for the next run.
+pub(crate) fn package_folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages").join(name);
+    std::fs::create_dir_all(folder.join("src")).unwrap();
+    folder
+}
+
+/// Writes a file unless it is the same already, so that cargo need not build again.
+pub(crate) fn write(file: &Path, text: &str) {
+    if std::fs::read_to_string(file).ok().as_deref() != Some(text) {
+        std::fs::write(file, text).unwrap();
+    }
 }
