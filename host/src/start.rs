@@ -549,10 +549,11 @@ fn wait_for_result(link: &mut Link) -> io::Result<Option<Frame>> {
 
 fn failure(frame: Option<Frame>, line: Option<String>) -> StartError {
     match frame {
-        Some(Frame::Failed { status, text, hint }) => StartError::Role { status, text: loader::one_line(&text), hint },
+        Some(Frame::Failed { status, text, hint }) => StartError::Role { status, text: loader::without_location(&loader::one_line(&text)), hint },
         Some(_) | None => {
             let why = line.unwrap_or_else(|| "it left no text".into());
-            StartError::Role { status: 125, text: format!("the pump died: {why}"), hint: None }
+            let text = format!("the pump died: {}", loader::without_location(&why));
+            StartError::Role { status: 125, text, hint: None }
         }
     }
 }
