@@ -19,6 +19,7 @@ pub mod options;
 mod places;
 mod program;
 mod pump;
+mod recent;
 mod role;
 mod signal;
 mod start;

@@ -295,6 +295,10 @@ impl Pump {
                     self.server.answer(client, Ok(()));
                     self.events.push_back(Event::ShutdownAsked);
                 }
+                Wish::Signal(signal) => {
+                    let result = self.signal_process(signal);
+                    self.server.answer(client, result);
+                }
                 Wish::Restart if self.lifecycle.is_ending() => {
                     self.server.answer(client, Err("the group is ending".into()));
                 }
@@ -303,6 +307,17 @@ impl Pump {
                     self.events.push_back(Event::RestartAsked);
                 }
             }
+        }
+    }
+
+    /// Sends a signal to the process alone, whose number is taken as long as it is not reaped.
+    fn signal_process(&self, signal: i32) -> Result<(), String> {
+        match self.process {
+            Some(process) if self.dead.is_none() => {
+                family::signal(process.pid, signal);
+                Ok(())
+            }
+            Some(_) | None => Err("no process runs at the moment".into()),
         }
     }
 
@@ -344,7 +359,10 @@ impl Pump {
             Action::TellSpawned { respawn } => self.tell_spawned(respawn),
             Action::TellExited => self.tell_exited(),
             Action::Signal => self.ending.signal(pid),
-            Action::Kill => self.ending.kill(pid),
+            Action::Kill => {
+                page.set_killed();
+                self.ending.kill(pid);
+            }
             Action::Clear { everyone } => {
                 self.take_children();
                 self.ending.clear(pid, everyone);
@@ -565,6 +583,7 @@ fn relay_start(
         why,
         message,
         cut_bytes,
+        recent: group.open_recent(),
         crash,
     })
 }

@@ -73,6 +73,25 @@ pub(super) enum Command {
         #[arg(required = true)]
         names: Vec<String>,
     },
+    /// Sends a signal to the process of a group
+    Signal {
+        /// Name of the group
+        name: String,
+        /// The signal: TERM, SIGHUP, 10, …
+        #[arg(value_parser = signal::parse)]
+        signal: i32,
+    },
+    /// Shows the recent output of a group, whatever its monitors do with it
+    Logs {
+        /// Name of the group
+        name: String,
+        /// How many lines
+        #[arg(short = 'n', long, value_name = "LINES", default_value_t = 20)]
+        lines: usize,
+        /// Goes on as output comes, until the group ends
+        #[arg(short, long)]
+        follow: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
