@@ -409,6 +409,7 @@ impl Pump {
 
     fn spawn(&mut self) {
         let page = self.group.page;
+        let program = &self.group.launch.program;
         let [stdout, stderr] = &self.group.streams;
         let child = spawn::Child {
             candidates: &self.prepared.candidates,
@@ -416,6 +417,10 @@ impl Pump {
             environment: &self.prepared.environment,
             descriptors: vec![(self.stdin.as_fd(), 0), (stdout.1.as_fd(), 1), (stderr.1.as_fd(), 2)],
             directory: Some(&self.prepared.directory),
+            identity: program.identity.as_ref(),
+            limits: &program.limits,
+            umask: program.umask,
+            nice: program.nice,
             session: true,
             detached: false,
             default_signals: true,
@@ -433,7 +438,7 @@ impl Pump {
                 log::error!("unable to execute the program: {error}");
                 self.note_exit(Exit { code: Some(i32::from(status)), signal: None, core: false });
                 let file = String::from_utf8_lossy(&self.group.launch.program.file).into_owned();
-                self.failure.get_or_insert((status, format!("{file}: {error}: {}", error.errno.desc()), None));
+                self.failure.get_or_insert((status, format!("{file}: {error}"), None));
                 self.events.push_front(Event::SpawnFailed);
             }
         }
