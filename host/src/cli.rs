@@ -6,7 +6,7 @@ mod report;
 
 use crate::start::{Start, StartError, Started};
 use crate::sys::signals::{self, Signals};
-use crate::{attached, groups};
+use crate::{attached, groups, notify};
 use args::{Cli, Command, StartArgs};
 use clap::Parser;
 use nix::sys::signal::Signal;
@@ -93,6 +93,8 @@ fn start(args: StartArgs) -> Result<u8, Failure> {
         return run_attached(start);
     }
     let started = start.start()?;
+    let main_pid = started.pids.daemon.unwrap_or(started.pids.monitor);
+    notify::tell_manager(&format!("MAINPID={main_pid}\nREADY=1\nSTATUS=process {}", started.pids.process));
     if json { report::json(&report::started_json(&started))? } else { report::started(&started)? }
     Ok(0)
 }
@@ -105,7 +107,8 @@ fn run_attached(start: Start) -> Result<u8, Failure> {
     let watched = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD];
     let signals = Signals::watch(&watched).map_err(system("watch signals"))?;
     crate::sys::family::become_subreaper().map_err(system("become a subreaper"))?;
-    let Started { attached, .. } = start.start()?;
+    let Started { attached, pids, .. } = start.start()?;
+    notify::tell_manager(&format!("READY=1\nSTATUS=process {}", pids.process));
     let Some(attached) = attached else { return Ok(0) };
     let status = attached.wait_with(Some(signals)).map_err(system("wait for the group"))?;
     attached::sweep(stop.0, stop.1);

@@ -82,6 +82,9 @@ impl Daemon {
             None => None,
         };
         let predecessor = group.take(number::PREDECESSOR);
+        if predecessor.is_some() {
+            crate::notify::tell_manager(&format!("MAINPID={}", nix::unistd::getpid()));
+        }
         let stderr = attempt("make a pipe", fd::pipe())?;
         attempt("make a pipe", fd::set_nonblocking(&stderr.0))?;
         let policy = &group.launch.policy;

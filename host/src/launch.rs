@@ -106,6 +106,8 @@ pub(crate) struct Policy {
     pub(crate) stop_timeout: Duration,
     pub(crate) setup_timeout: Duration,
     pub(crate) buffer_limit: u64,
+    /// The process says itself when it is ready, within this span.
+    pub(crate) ready_within: Option<Duration>,
     /// Respawns in a row without a stable run; none: unlimited.
     pub(crate) max_restarts: Option<u32>,
 }
@@ -128,6 +130,7 @@ impl Default for Policy {
             stop_timeout: Duration::from_secs(10),
             setup_timeout: Duration::from_secs(30),
             buffer_limit: 1024 * 1024,
+            ready_within: None,
             max_restarts: None,
         }
     }

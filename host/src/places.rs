@@ -144,7 +144,7 @@ pub(crate) struct GroupFiles {
 
 /// The name of the control socket.
 pub(crate) const CONTROL: &str = "control";
-const FILES: [&str; 5] = [CONTROL, "state", "facts", "stderr", "recent"];
+const FILES: [&str; 6] = [CONTROL, "state", "facts", "stderr", "recent", "notify"];
 
 impl GroupFiles {
     /// The files in this directory.

@@ -133,6 +133,12 @@ impl Group {
         self.inherited.get_mut(usize::try_from(number).ok()?)?.take()
     }
 
+    /// The group's directory, or the temporary one if it has none.
+    pub(crate) fn directory(&self) -> PathBuf {
+        let own = self.launch.directory.clone();
+        own.map_or_else(std::env::temp_dir, |path| PathBuf::from(std::ffi::OsString::from_vec(path)))
+    }
+
     /// The file of the recent output, if the group has a directory.
     pub(crate) fn open_recent(&self) -> Option<File> {
         let directory = PathBuf::from(std::ffi::OsString::from_vec(self.launch.directory.clone()?));

@@ -310,6 +310,13 @@ impl Start {
         self
     }
 
+    /// Counts the group as started only when the process says `READY=1` to its `NOTIFY_SOCKET`, within this
+    /// span; default: as soon as it is executed.
+    pub fn ready_notify(mut self, within: Duration) -> Self {
+        self.policy.ready_within = Some(within);
+        self
+    }
+
     /// Gives up after so many respawns in a row without a stable run; default: never.
     pub fn max_restarts(mut self, count: u32) -> Self {
         self.policy.max_restarts = Some(count);
@@ -669,6 +676,7 @@ fn facts(launch: &Launch) -> Facts {
             "setup_timeout": span(policy.setup_timeout),
             "buffer_limit": policy.buffer_limit,
             "max_restarts": policy.max_restarts,
+            "ready_timeout": policy.ready_within.map(span),
             "on_crash": "respawn",
         }),
         stop_signal: policy.stop_signal,

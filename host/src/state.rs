@@ -51,7 +51,7 @@ enum Word {
     Why,
     /// Bytes missing before the message of the next `setup`.
     MessageCut,
-    /// 1 once the process was executed for the first time.
+    /// 1 once the start of the group has succeeded.
     Executed,
     /// 1 when the process ended and is not to be respawned.
     Held,
@@ -239,6 +239,10 @@ impl Page {
         if respawn {
             self.word(Word::Restarts).fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    /// Notes that the start of the group has succeeded.
+    pub(crate) fn set_there(self) {
         self.set(Word::Executed, 1);
     }
 

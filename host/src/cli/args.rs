@@ -109,6 +109,12 @@ enum RestartArg {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+enum ReadyArg {
+    Exec,
+    Notify,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum OnCrashArg {
     Respawn,
     Keep,
@@ -185,6 +191,12 @@ pub(super) struct StartArgs {
     /// How long a polite stop may take before SIGKILL
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = scalar::duration)]
     stop_timeout: Duration,
+    /// When the program counts as started: when it is executed, or when it says so to its NOTIFY_SOCKET
+    #[arg(long, value_enum, default_value = "exec")]
+    ready: ReadyArg,
+    /// How long the program may take to say so
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = scalar::duration)]
+    ready_timeout: Duration,
     /// How long a monitor may take to be ready
     #[arg(long, value_name = "DUR", default_value = "30s", value_parser = scalar::duration)]
     setup_timeout: Duration,
@@ -265,6 +277,9 @@ impl StartArgs {
             .buffer_limit(self.buffer_limit)
             .relay(!self.no_relay)
             .executable(crate::role::own_executable());
+        if matches!(self.ready, ReadyArg::Notify) {
+            start = start.ready_notify(self.ready_timeout);
+        }
         if let Some(count) = self.max_restarts {
             start = start.max_restarts(count);
         }
