@@ -209,7 +209,10 @@ pub(crate) fn settings(
     ];
     single.extend(program.exec.clone().map(|exec| ("exec".to_owned(), exec)));
     single.extend(directory.cloned().map(|directory| ("directory".to_owned(), directory)));
-    Settings { single, lists: vec![("args".to_owned(), program.args.clone()), ("env".to_owned(), environment)] }
+    Settings {
+        single,
+        lists: vec![("args".to_owned(), program.args.clone()), ("env".to_owned(), environment)],
+    }
 }
 
 impl Launch {
