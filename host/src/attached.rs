@@ -81,6 +81,7 @@ impl Attached {
                 if signal == Signal::SIGCHLD {
                     reap_strangers(self.pump);
                 } else {
+                    crate::notify::tell_manager("STOPPING=1");
                     self.link.send(if asked { &Frame::Kill } else { &Frame::Stop });
                     asked = true;
                 }

@@ -1,11 +1,12 @@
 //! The command line: what was typed, and what comes of it.
 
 mod args;
+mod logs;
 mod report;
 
 use crate::start::{Start, StartError, Started};
 use crate::sys::signals::{self, Signals};
-use crate::{attached, groups};
+use crate::{attached, groups, notify};
 use args::{Cli, Command, StartArgs};
 use clap::Parser;
 use nix::sys::signal::Signal;
@@ -49,20 +50,37 @@ fn obey(command: Command) -> Result<u8, Failure> {
             } else {
                 names
             };
-            on_each(names, groups::stop)
+            on_each(names, |name| {
+                let note = if groups::stop(name)? { ", it had to be killed" } else { "" };
+                Ok(format!("stopped {name}{note}"))
+            })
         }
-        Command::Restart { names } => on_each(names, groups::restart),
+        Command::Restart { names } => on_each(names, |name| {
+            groups::restart(name)?;
+            Ok(format!("restarted {name}"))
+        }),
+        Command::Signal { name, signal } => {
+            groups::signal(&name, signal)?;
+            Ok(0)
+        }
+        Command::Logs { name, lines, follow } => {
+            logs::show(&name, lines, follow)?;
+            Ok(0)
+        }
     }
 }
 
 /// Does it to all of them at once, and reports every failure.
-fn on_each(names: Vec<String>, f: fn(&str) -> Result<(), groups::GroupError>) -> Result<u8, Failure> {
+fn on_each(names: Vec<String>, f: fn(&str) -> Result<String, groups::GroupError>) -> Result<u8, Failure> {
     let workers: Vec<_> = names.into_iter().map(|name| std::thread::spawn(move || f(&name))).collect();
     let mut status = 0;
     for worker in workers {
-        if let Err(error) = worker.join().expect("a command on a group does not panic") {
-            status = 1;
-            Failure::from(error).report();
+        match worker.join().expect("a command on a group does not panic") {
+            Ok(done) => report::line(&done)?,
+            Err(error) => {
+                status = 1;
+                Failure::from(error).report();
+            }
         }
     }
     Ok(status)
@@ -75,6 +93,8 @@ fn start(args: StartArgs) -> Result<u8, Failure> {
         return run_attached(start);
     }
     let started = start.start()?;
+    let main_pid = started.pids.daemon.unwrap_or(started.pids.monitor);
+    notify::tell_manager(&format!("MAINPID={main_pid}\nREADY=1\nSTATUS=process {}", started.pids.process));
     if json { report::json(&report::started_json(&started))? } else { report::started(&started)? }
     Ok(0)
 }
@@ -87,7 +107,8 @@ fn run_attached(start: Start) -> Result<u8, Failure> {
     let watched = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD];
     let signals = Signals::watch(&watched).map_err(system("watch signals"))?;
     crate::sys::family::become_subreaper().map_err(system("become a subreaper"))?;
-    let Started { attached, .. } = start.start()?;
+    let Started { attached, pids, .. } = start.start()?;
+    notify::tell_manager(&format!("READY=1\nSTATUS=process {}", pids.process));
     let Some(attached) = attached else { return Ok(0) };
     let status = attached.wait_with(Some(signals)).map_err(system("wait for the group"))?;
     attached::sweep(stop.0, stop.1);

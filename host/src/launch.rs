@@ -106,6 +106,17 @@ pub(crate) struct Policy {
     pub(crate) stop_timeout: Duration,
     pub(crate) setup_timeout: Duration,
     pub(crate) buffer_limit: u64,
+    /// The process says itself when it is ready, within this span.
+    pub(crate) ready_within: Option<Duration>,
+    /// Respawns in a row without a stable run; none: unlimited.
+    pub(crate) max_restarts: Option<u32>,
+}
+
+impl Policy {
+    /// Whether so many unstable deaths in a row are too many.
+    pub(crate) fn gives_up(&self, unstable: u32) -> bool {
+        self.max_restarts.is_some_and(|most| unstable > most)
+    }
 }
 
 impl Default for Policy {
@@ -119,6 +130,8 @@ impl Default for Policy {
             stop_timeout: Duration::from_secs(10),
             setup_timeout: Duration::from_secs(30),
             buffer_limit: 1024 * 1024,
+            ready_within: None,
+            max_restarts: None,
         }
     }
 }
@@ -140,6 +153,29 @@ pub(crate) struct Program {
     pub(crate) env_clear: bool,
     /// Variables set on top.
     pub(crate) env: Vec<(Bytes, Bytes)>,
+    /// User and groups to become.
+    pub(crate) identity: Option<Identity>,
+    /// Limits to set.
+    pub(crate) limits: Vec<Limit>,
+    pub(crate) umask: Option<u32>,
+    /// Priority, absolute.
+    pub(crate) nice: Option<i32>,
+}
+
+/// A user with the groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+}
+
+/// One resource limit: the system's number of the resource, and both values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Limit {
+    pub(crate) resource: u32,
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
 }
 
 /// What a group was started with.

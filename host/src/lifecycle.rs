@@ -56,6 +56,8 @@ pub(crate) enum Event {
     Spawned,
     /// The process could not be executed.
     SpawnFailed,
+    /// The process says that it is ready.
+    Ready,
     /// The process ended; `success`: with code 0, `jitter`: 0 to 200 per mille for a pause.
     ProcessDied { ran: Duration, success: bool, jitter: u16 },
     /// The dead process's output and its end were delivered; the relay reads no more.
@@ -88,6 +90,7 @@ pub(crate) enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Timer {
     Setup,
+    Ready,
     Stop,
     Backoff,
     Deliver,
@@ -97,8 +100,8 @@ pub(crate) enum Timer {
 
 impl Timer {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Setup, Self::Stop, Self::Backoff, Self::Deliver, Self::Finish, Self::Term];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Setup, Self::Ready, Self::Stop, Self::Backoff, Self::Deliver, Self::Finish, Self::Term];
 }
 
 /// How a pump leaves.
@@ -110,6 +113,8 @@ pub(crate) enum Outcome {
     Ended,
     /// The group has ended because this pump could not go on, and nobody replaces it.
     Failed,
+    /// The process died too often.
+    GaveUp,
     /// A hook failed; the daemon ends the process and starts a new pump.
     Crashed,
     /// This pump was killed; the daemon ends the process and starts a new pump.
@@ -129,6 +134,8 @@ pub(crate) enum Action {
     Spawn,
     /// Tell the monitors that the process runs, then let the relay read.
     TellSpawned { respawn: bool },
+    /// Tell whoever waits for it that the group is there.
+    ReportStarted,
     /// Give the monitors what the dead process wrote, then its end.
     TellExited,
     /// Send the stop signal to the process group.
@@ -144,6 +151,8 @@ pub(crate) enum Action {
     State(State),
     /// Tell the daemon that the group is to end.
     AnnounceEnd,
+    /// Tell the daemon that the group has failed.
+    AnnounceFailure,
     /// Tell the daemon that this pump got SIGTERM.
     AnnounceTerm,
     /// Let the monitors end in order.
@@ -161,6 +170,7 @@ enum Goal {
     Restart,
     HandOver,
     Fail,
+    GiveUp,
     Shutdown,
 }
 
@@ -173,6 +183,10 @@ pub(crate) struct Lifecycle {
     goal: Goal,
     /// The process was executed at least once in the life of the group.
     executed: bool,
+    /// The start of the group has succeeded.
+    there: bool,
+    /// The process has still to say that it is ready.
+    unready: bool,
     /// A pump before this one left the process ended on purpose.
     start_held: bool,
     /// The relay does not read.
@@ -202,6 +216,8 @@ impl Lifecycle {
             phase: Phase::Preparing,
             goal: Goal::Policy,
             executed,
+            there: executed,
+            unready: false,
             start_held,
             relay_held: false,
             relay_gone: false,
@@ -244,6 +260,7 @@ impl Lifecycle {
             Event::RelayHeld => self.relay_held(out),
             Event::Spawned => self.spawned(out),
             Event::SpawnFailed => self.spawn_failed(out),
+            Event::Ready => self.ready(out),
             Event::ProcessDied { ran, success, jitter } => self.process_died((ran, success, jitter), out),
             Event::Delivered => self.delivered(out),
             Event::Cleared => self.cleared(out),
@@ -292,9 +309,32 @@ impl Lifecycle {
         }
         self.phase = Phase::Running;
         self.relay_held = false;
-        out.push(Action::State(State::Running));
         out.push(Action::TellSpawned { respawn: self.executed });
         self.executed = true;
+        self.unready = true;
+        match self.policy.ready_within {
+            Some(span) => {
+                out.push(Action::State(State::Starting));
+                out.push(Action::Arm(Timer::Ready, span));
+            }
+            None => self.ready(out),
+        }
+    }
+
+    fn ready(&mut self, out: &mut Vec<Action>) {
+        if self.phase != Phase::Running || !self.unready {
+            return;
+        }
+        self.unready = false;
+        self.there = true;
+        out.push(Action::Disarm(Timer::Ready));
+        out.push(Action::State(State::Running));
+        out.push(Action::ReportStarted);
+    }
+
+    /// The process was not ready in time: at a start that is a failure, at a respawn an unstable death.
+    fn not_ready(&mut self, out: &mut Vec<Action>) {
+        if self.there { self.end_process(out) } else { self.pursue(Goal::Fail, out) }
     }
 
     fn spawn_failed(&mut self, out: &mut Vec<Action>) {
@@ -315,6 +355,13 @@ impl Lifecycle {
         }
         self.last = last;
         self.phase = Phase::Delivering;
+        if std::mem::replace(&mut self.unready, false) {
+            out.push(Action::Disarm(Timer::Ready));
+            self.last.0 = Duration::ZERO;
+            if !self.there {
+                self.goal = self.goal.max(Goal::Fail);
+            }
+        }
         // The end of a process that goes with its daemon has no event of its own, and what it left in the
         // streams is for the next pump.
         if self.relay_gone || self.goal == Goal::HandOver {
@@ -357,7 +404,7 @@ impl Lifecycle {
     /// The process is dead and nothing is left of it: what now?
     fn decide(&mut self, out: &mut Vec<Action>) {
         match self.goal {
-            Goal::HandOver | Goal::Fail | Goal::Shutdown => self.finish(out),
+            Goal::HandOver | Goal::Fail | Goal::GiveUp | Goal::Shutdown => self.finish(out),
             Goal::Restart => {
                 self.goal = Goal::Policy;
                 self.unstable = 0;
@@ -384,6 +431,9 @@ impl Lifecycle {
             return self.spawn(out);
         }
         self.unstable = self.unstable.saturating_add(1);
+        if self.policy.gives_up(self.unstable) {
+            return self.pursue(Goal::GiveUp, out);
+        }
         match pause(&self.policy, self.unstable, jitter) {
             Duration::ZERO => self.spawn(out),
             pause => {
@@ -459,6 +509,9 @@ impl Lifecycle {
         if goal == Goal::Shutdown && self.strategy == Strategy::Daemon {
             out.push(Action::AnnounceEnd);
         }
+        if goal == Goal::GiveUp && self.strategy == Strategy::Daemon {
+            out.push(Action::AnnounceFailure);
+        }
         match self.phase {
             Phase::Running => self.end_process(out),
             Phase::Ending | Phase::Spawning => {}
@@ -533,9 +586,10 @@ impl Lifecycle {
                 out.push(Action::StartDaemon);
                 self.go(Outcome::HandedOver, out);
             }
-            Goal::Fail if self.executed => self.go(Outcome::Failed, out),
-            Goal::Shutdown if self.executed => self.go(Outcome::Ended, out),
-            Goal::Policy | Goal::Restart | Goal::Fail | Goal::Shutdown => self.go(Outcome::StartFailed, out),
+            Goal::Fail if self.there => self.go(Outcome::Failed, out),
+            Goal::GiveUp if self.there => self.go(Outcome::GaveUp, out),
+            Goal::Shutdown if self.there => self.go(Outcome::Ended, out),
+            Goal::Policy | Goal::Restart | Goal::Fail | Goal::GiveUp | Goal::Shutdown => self.go(Outcome::StartFailed, out),
         }
     }
 
@@ -577,6 +631,7 @@ impl Lifecycle {
     fn elapsed(&mut self, timer: Timer, out: &mut Vec<Action>) {
         match timer {
             Timer::Setup if self.phase == Phase::Preparing => self.hook_failed(out),
+            Timer::Ready if self.phase == Phase::Running && self.unready => self.not_ready(out),
             Timer::Stop if matches!(self.phase, Phase::Ending | Phase::Delivering | Phase::Clearing) => {
                 out.push(Action::Kill);
             }
@@ -590,7 +645,7 @@ impl Lifecycle {
             }
             Timer::Finish => self.finished(out),
             Timer::Term => self.killed(out),
-            Timer::Setup | Timer::Stop | Timer::Backoff | Timer::Deliver => {}
+            Timer::Setup | Timer::Ready | Timer::Stop | Timer::Backoff | Timer::Deliver => {}
         }
     }
 }

@@ -36,7 +36,7 @@ pub enum PlaceError {
         source: io::Error,
     },
     /// A group of this name lives.
-    #[error("the name {name} is in use")]
+    #[error("name {name}: it is in use")]
     InUse {
         /// The name.
         name: String,
@@ -144,7 +144,7 @@ pub(crate) struct GroupFiles {
 
 /// The name of the control socket.
 pub(crate) const CONTROL: &str = "control";
-const FILES: [&str; 4] = [CONTROL, "state", "facts", "stderr"];
+const FILES: [&str; 6] = [CONTROL, "state", "facts", "stderr", "recent", "notify"];
 
 impl GroupFiles {
     /// The files in this directory.
@@ -167,6 +167,10 @@ impl GroupFiles {
 
     pub(crate) fn stderr(&self) -> PathBuf {
         self.directory.join("stderr")
+    }
+
+    pub(crate) fn recent(&self) -> PathBuf {
+        self.directory.join("recent")
     }
 
     /// Removes all files but the lock.

@@ -12,6 +12,7 @@ mod sink;
 use crate::control::{ClientId, Command as Wish, Server};
 use crate::frames::{Frame, Link};
 use crate::launch::{Strategy, number};
+use crate::notify::{self, Ear};
 use crate::lifecycle::{Action, Event, FINISH_TIMEOUT, Lifecycle, Outcome, Timer};
 use crate::program::{self, Prepared};
 use crate::role::{self, Extra, Group, Role, RoleError, attempt};
@@ -58,6 +59,8 @@ struct Pump {
     signals: Signals,
     server: Server,
     link: Option<Link>,
+    /// `--ready notify`: where the process says that it is ready.
+    ear: Option<Ear>,
     timers: [Option<Instant>; Timer::ALL.len()],
     /// The process, from its start until it is reaped.
     process: Option<Started>,
@@ -80,7 +83,14 @@ impl Pump {
         let strategy = group.launch.strategy;
         let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
         let signals = attempt("watch signals", Signals::watch(&signals))?;
-        let environment = program::environment(&group.launch.program, &group.environment);
+        let mut environment = program::environment(&group.launch.program, &group.environment);
+        let ear = match group.launch.policy.ready_within {
+            Some(_) => Some(attempt("listen for readiness", Ear::open(&group.directory()))?),
+            None => None,
+        };
+        if let Some(ear) = &ear {
+            environment.push((b"NOTIFY_SOCKET".to_vec(), ear.address().as_encoded_bytes().to_vec()));
+        }
         let prepared = program::prepare(&group.launch.program, &environment)
             .map_err(|error| RoleError::System("lay out the program", std::io::Error::other(error)))?;
         let listener = match &group.listener {
@@ -113,6 +123,7 @@ impl Pump {
             signals,
             server: Server::new(listener),
             link,
+            ear,
             timers: [None; Timer::ALL.len()],
             process: None,
             dead: None,
@@ -152,11 +163,13 @@ impl Pump {
         ];
         fds.extend(self.link.as_ref().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(true));
+        fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => log::error!("waiting for events: {error}"),
         }
         let ready = |index: usize| fds.get(index).is_some_and(|fd| fd.any() == Some(true));
+        let ear = fds.last().filter(|_| self.ear.is_some()).is_some_and(|fd| fd.any() == Some(true));
         let (mail, signal, link) = (ready(0), ready(1), self.link.is_some() && ready(2));
         let clients = fds[2 + usize::from(self.link.is_some())..].iter().any(|fd| fd.any() == Some(true));
         drop(fds);
@@ -172,6 +185,9 @@ impl Pump {
         }
         if clients {
             self.take_wishes();
+        }
+        if ear {
+            self.take_readiness();
         }
         self.take_timers();
         self.look_at_ending();
@@ -254,6 +270,10 @@ impl Pump {
         self.note_exit(exit);
         self.dead = Some(exit);
         log::info!("process {} ended: {exit:?}", started.pid);
+        if self.ear.is_some() && !self.group.page.executed() {
+            let text = "the program ended before it said READY=1".to_owned();
+            self.failure.get_or_insert((FAILED, text, None));
+        }
         let jitter = u16::try_from(clock::monotonic_ns() / 1000 % 201).unwrap_or(0);
         self.events.push_back(Event::ProcessDied { ran, success: exit.code == Some(0), jitter });
     }
@@ -272,7 +292,11 @@ impl Pump {
                 Frame::Stop => self.events.push_back(Event::ShutdownAsked),
                 Frame::Kill => self.events.push_back(Event::KillAsked),
                 Frame::Terminated => self.events.push_back(Event::DaemonTerminated),
-                Frame::Started { .. } | Frame::Failed { .. } | Frame::Ending | Frame::Over { .. } => {}
+                Frame::Started { .. }
+                | Frame::Failed { .. }
+                | Frame::Ending
+                | Frame::GivingUp { .. }
+                | Frame::Over { .. } => {}
             }
         }
         if gone {
@@ -284,12 +308,24 @@ impl Pump {
         }
     }
 
+    /// Only the process and what descends from it may say that it is ready.
+    fn take_readiness(&mut self) {
+        let (Some(ear), Some(process)) = (&self.ear, self.process) else { return };
+        if ear.hears_ready(|sender| sender == process.pid || family::descendants().contains(&sender)) {
+            self.events.push_back(Event::Ready);
+        }
+    }
+
     fn take_wishes(&mut self) {
         for (client, wish) in self.server.take(true) {
             match wish {
                 Wish::Stop => {
                     self.server.answer(client, Ok(()));
                     self.events.push_back(Event::ShutdownAsked);
+                }
+                Wish::Signal(signal) => {
+                    let result = self.signal_process(signal);
+                    self.server.answer(client, result);
                 }
                 Wish::Restart if self.lifecycle.is_ending() => {
                     self.server.answer(client, Err("the group is ending".into()));
@@ -302,6 +338,17 @@ impl Pump {
         }
     }
 
+    /// Sends a signal to the process alone, whose number is taken as long as it is not reaped.
+    fn signal_process(&self, signal: i32) -> Result<(), String> {
+        match self.process {
+            Some(process) if self.dead.is_none() => {
+                family::signal(process.pid, signal);
+                Ok(())
+            }
+            Some(_) | None => Err("no process runs at the moment".into()),
+        }
+    }
+
     fn take_timers(&mut self) {
         let now = Instant::now();
         for timer in Timer::ALL {
@@ -311,6 +358,12 @@ impl Pump {
                     let timeout = self.group.launch.policy.setup_timeout;
                     self.hook_failed(format!("a monitor was not ready within {timeout:?} (--setup-timeout)"), None);
                 } else {
+                    if timer == Timer::Ready {
+                        let timeout = self.group.launch.policy.ready_within.unwrap_or_default();
+                        let text = format!("the program did not say READY=1 within {timeout:?} (--ready-timeout)");
+                        log::error!("{text}");
+                        self.failure.get_or_insert((FAILED, text, None));
+                    }
                     self.events.push_back(Event::Elapsed(timer));
                 }
             }
@@ -338,9 +391,13 @@ impl Pump {
             Action::Read => self.mail.command(Command::Read),
             Action::Spawn => self.spawn(),
             Action::TellSpawned { respawn } => self.tell_spawned(respawn),
+            Action::ReportStarted => self.report_started(),
             Action::TellExited => self.tell_exited(),
             Action::Signal => self.ending.signal(pid),
-            Action::Kill => self.ending.kill(pid),
+            Action::Kill => {
+                page.set_killed();
+                self.ending.kill(pid);
+            }
             Action::Clear { everyone } => {
                 self.take_children();
                 self.ending.clear(pid, everyone);
@@ -351,15 +408,30 @@ impl Pump {
             Action::Disarm(timer) => self.timers[timer as usize] = None,
             Action::State(state) => {
                 let next = if state == State::Backoff { self.next_attempt_ns() } else { 0 };
+                if state == State::Stopping && self.lifecycle.is_ending() {
+                    notify::tell_manager("STOPPING=1");
+                }
                 page.set_held(state == State::Stopped);
+                if state == State::Running {
+                    page.set_reason("");
+                }
                 page.set_state(state, next);
             }
             Action::AnnounceEnd => self.tell(&Frame::Ending),
+            Action::AnnounceFailure => {
+                let reason = self.give_up_reason();
+                self.tell(&Frame::GivingUp { reason });
+            }
             Action::AnnounceTerm => self.tell(&Frame::Terminated),
             Action::Finish => self.mail.command(Command::Finish { within: FINISH_TIMEOUT }),
             Action::StartDaemon => self.start_daemon(),
             Action::Leave(outcome) => self.leave(outcome),
         }
+    }
+
+    fn give_up_reason(&self) -> String {
+        let most = self.group.launch.policy.max_restarts.unwrap_or(0);
+        format!("gave up after {most} respawns in a row without a stable run; the last exit status was {}", self.last_status)
     }
 
     fn next_attempt_ns(&self) -> u64 {
@@ -375,6 +447,7 @@ impl Pump {
 
     fn spawn(&mut self) {
         let page = self.group.page;
+        let program = &self.group.launch.program;
         let [stdout, stderr] = &self.group.streams;
         let child = spawn::Child {
             candidates: &self.prepared.candidates,
@@ -382,6 +455,10 @@ impl Pump {
             environment: &self.prepared.environment,
             descriptors: vec![(self.stdin.as_fd(), 0), (stdout.1.as_fd(), 1), (stderr.1.as_fd(), 2)],
             directory: Some(&self.prepared.directory),
+            identity: program.identity.as_ref(),
+            limits: &program.limits,
+            umask: program.umask,
+            nice: program.nice,
             session: true,
             detached: false,
             default_signals: true,
@@ -399,7 +476,7 @@ impl Pump {
                 log::error!("unable to execute the program: {error}");
                 self.note_exit(Exit { code: Some(i32::from(status)), signal: None, core: false });
                 let file = String::from_utf8_lossy(&self.group.launch.program.file).into_owned();
-                self.failure.get_or_insert((status, format!("{file}: {error}: {}", error.errno.desc()), None));
+                self.failure.get_or_insert((status, format!("{file}: {error}"), None));
                 self.events.push_front(Event::SpawnFailed);
             }
         }
@@ -417,6 +494,11 @@ impl Pump {
             wall_ns: clock::wall_ns(),
         });
         page.set_member(Member::Process, started.pid);
+    }
+
+    fn report_started(&mut self) {
+        let Some(started) = self.process else { return };
+        self.group.page.set_there();
         self.tell(&Frame::Started { process_pid: started.pid });
         if self.group.launch.strategy == Strategy::Unattached {
             // The parent has its answer: it is free to go.
@@ -485,6 +567,12 @@ impl Pump {
                 self.tell(&Frame::Over { status: FAILED });
                 FAILED
             }
+            Outcome::GaveUp => {
+                page.set_reason(&self.give_up_reason());
+                page.set_state(State::Failed, 0);
+                self.tell(&Frame::Over { status: self.last_status });
+                FAILED
+            }
             Outcome::Crashed | Outcome::Killed => FAILED,
             Outcome::HandedOver => 0,
         });
@@ -493,7 +581,7 @@ impl Pump {
         }
         let files_go = match outcome {
             Outcome::StartFailed | Outcome::Ended => self.group.launch.strategy != Strategy::Daemon,
-            Outcome::Failed => development,
+            Outcome::Failed | Outcome::GaveUp => development,
             Outcome::Crashed | Outcome::Killed | Outcome::HandedOver => false,
         };
         if files_go {
@@ -543,6 +631,7 @@ fn relay_start(
         why,
         message,
         cut_bytes,
+        recent: group.open_recent(),
         crash,
     })
 }
