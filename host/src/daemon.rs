@@ -285,7 +285,13 @@ impl Daemon {
                     self.events.push_back(Event::ShutdownAsked);
                 }
                 Wish::Signal(_) => {
-                    self.server.answer(client, Err("the pump is being replaced, no process runs at the moment".into()));
+                    self.server.answer(
+                        client,
+                        Err("the pump is being replaced, no process runs at the moment".into()),
+                    );
+                }
+                Wish::Arguments => {
+                    self.server.answer_arguments(client, self.group.launch.arguments());
                 }
                 Wish::Restart if self.life.is_ending() => {
                     self.server.answer(client, Err("the group is ending".into()));
@@ -371,7 +377,8 @@ impl Daemon {
     }
 
     fn set_state(&self, state: State) {
-        let wait = self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
+        let wait =
+            self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
         let wait_ns = wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(0));
         let next = if state == State::Backoff { clock::wall_ns() + wait_ns } else { 0 };
         self.group.page.set_state(state, next);
@@ -379,7 +386,8 @@ impl Daemon {
 
     fn sweep(&mut self) {
         self.sweeping = true;
-        let leader = family::is_child(self.process) || family::stat(self.process).is_some_and(|stat| !stat.ended);
+        let leader =
+            family::is_child(self.process) || family::stat(self.process).is_some_and(|stat| !stat.ended);
         if !leader {
             self.process = 0;
         }
@@ -424,7 +432,9 @@ impl Daemon {
     fn give_up_reason(&mut self) -> String {
         let most = self.group.launch.policy.max_restarts.unwrap_or(0);
         let reason = self.reason.take().unwrap_or_else(|| {
-            format!("gave up after {most} respawns in a row: the pump keeps dying, its monitors are the suspect")
+            format!(
+                "gave up after {most} respawns in a row: the pump keeps dying, its monitors are the suspect"
+            )
         });
         match self.tail.last_line() {
             Some(line) => format!("{reason}; the pump's last words: {line}"),
@@ -437,7 +447,8 @@ impl Daemon {
         self.status = Some(match outcome {
             Outcome::StartFailed => {
                 let line = self.tail.last_line().unwrap_or_else(|| "the pump died and left no text".into());
-                let frame = self.failure.take().unwrap_or(Frame::Failed { status: 125, text: line, hint: None });
+                let frame =
+                    self.failure.take().unwrap_or(Frame::Failed { status: 125, text: line, hint: None });
                 if let Some(parent) = &mut self.parent {
                     parent.send(&frame);
                 }

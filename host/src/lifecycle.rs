@@ -133,7 +133,9 @@ pub(crate) enum Action {
     /// Start the process.
     Spawn,
     /// Tell the monitors that the process runs, then let the relay read.
-    TellSpawned { respawn: bool },
+    TellSpawned {
+        respawn: bool,
+    },
     /// Tell whoever waits for it that the group is there.
     ReportStarted,
     /// Give the monitors what the dead process wrote, then its end.
@@ -143,7 +145,9 @@ pub(crate) enum Action {
     /// Send SIGKILL to the process group and to every descendant that left it.
     Kill,
     /// End politely what is left: of the process group, or of everyone who descends from it.
-    Clear { everyone: bool },
+    Clear {
+        everyone: bool,
+    },
     /// Reap the dead process.
     Reap,
     Arm(Timer, Duration),
@@ -589,7 +593,9 @@ impl Lifecycle {
             Goal::Fail if self.there => self.go(Outcome::Failed, out),
             Goal::GiveUp if self.there => self.go(Outcome::GaveUp, out),
             Goal::Shutdown if self.there => self.go(Outcome::Ended, out),
-            Goal::Policy | Goal::Restart | Goal::Fail | Goal::GiveUp | Goal::Shutdown => self.go(Outcome::StartFailed, out),
+            Goal::Policy | Goal::Restart | Goal::Fail | Goal::GiveUp | Goal::Shutdown => {
+                self.go(Outcome::StartFailed, out)
+            }
         }
     }
 

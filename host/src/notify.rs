@@ -11,7 +11,9 @@ use std::os::unix::net::UnixDatagram;
 
 /// Tells the service manager that started us, if one did and wants to know.
 pub(crate) fn tell_manager(text: &str) {
-    let Some(address) = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty()) else { return };
+    let Some(address) = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty()) else {
+        return;
+    };
     if let Err(error) = socket::send_datagram(&address, text.as_bytes()) {
         log::warn!("telling the service manager: {error}");
     }

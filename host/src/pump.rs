@@ -10,17 +10,17 @@ mod relay;
 mod sink;
 
 use crate::control::{ClientId, Command as Wish, Server};
+use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::{Strategy, number};
-use crate::notify::{self, Ear};
 use crate::lifecycle::{Action, Event, FINISH_TIMEOUT, Lifecycle, Outcome, Timer};
+use crate::notify::{self, Ear};
 use crate::program::{self, Prepared};
 use crate::role::{self, Extra, Group, Role, RoleError, attempt};
 use crate::state::{Member, State};
 use crate::sys::family::{self, Exit};
 use crate::sys::signals::Signals;
 use crate::sys::{clock, fd, spawn};
-use crate::ending::Ending;
 use mail::{Command, Mail, Notice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -111,8 +111,13 @@ impl Pump {
         let thread = std::thread::Builder::new().name("relay".into()).spawn(move || relay::run(start));
         attempt("start the relay", thread)?;
         let page = group.page;
-        let (lifecycle, actions) =
-            Lifecycle::new(group.launch.policy.clone(), strategy, page.executed(), page.held(), page.unstable());
+        let (lifecycle, actions) = Lifecycle::new(
+            group.launch.policy.clone(),
+            strategy,
+            page.executed(),
+            page.held(),
+            page.unstable(),
+        );
         let ending = Ending::new(group.launch.policy.stop_signal);
         let mut pump = Self {
             group,
@@ -327,6 +332,9 @@ impl Pump {
                     let result = self.signal_process(signal);
                     self.server.answer(client, result);
                 }
+                Wish::Arguments => {
+                    self.server.answer_arguments(client, self.group.launch.arguments());
+                }
                 Wish::Restart if self.lifecycle.is_ending() => {
                     self.server.answer(client, Err("the group is ending".into()));
                 }
@@ -356,11 +364,15 @@ impl Pump {
                 self.timers[timer as usize] = None;
                 if timer == Timer::Setup {
                     let timeout = self.group.launch.policy.setup_timeout;
-                    self.hook_failed(format!("a monitor was not ready within {timeout:?} (--setup-timeout)"), None);
+                    self.hook_failed(
+                        format!("a monitor was not ready within {timeout:?} (--setup-timeout)"),
+                        None,
+                    );
                 } else {
                     if timer == Timer::Ready {
                         let timeout = self.group.launch.policy.ready_within.unwrap_or_default();
-                        let text = format!("the program did not say READY=1 within {timeout:?} (--ready-timeout)");
+                        let text =
+                            format!("the program did not say READY=1 within {timeout:?} (--ready-timeout)");
                         log::error!("{text}");
                         self.failure.get_or_insert((FAILED, text, None));
                     }
@@ -411,7 +423,9 @@ impl Pump {
                 if state == State::Stopping && self.lifecycle.is_ending() {
                     notify::tell_manager("STOPPING=1");
                 }
-                page.set_held(state == State::Stopped);
+                if state == State::Stopped {
+                    page.set_held(true);
+                }
                 if state == State::Running {
                     page.set_reason("");
                 }
@@ -431,11 +445,15 @@ impl Pump {
 
     fn give_up_reason(&self) -> String {
         let most = self.group.launch.policy.max_restarts.unwrap_or(0);
-        format!("gave up after {most} respawns in a row without a stable run; the last exit status was {}", self.last_status)
+        format!(
+            "gave up after {most} respawns in a row without a stable run; the last exit status was {}",
+            self.last_status
+        )
     }
 
     fn next_attempt_ns(&self) -> u64 {
-        let wait = self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
+        let wait =
+            self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
         clock::wall_ns() + wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(0))
     }
 
@@ -486,6 +504,7 @@ impl Pump {
         let page = self.group.page;
         let Some(started) = self.process else { return };
         page.process_started(respawn);
+        page.set_held(false);
         self.mail.command(Command::Spawned {
             process_pid: started.pid,
             respawn,
@@ -608,7 +627,8 @@ fn relay_start(
         std::io::Result::Ok(stream)
     };
     let streams = [attempt("keep a stream", reader(0))?, attempt("keep a stream", reader(1))?];
-    let sinks = [number::RELAY_STDOUT, number::RELAY_STDERR].map(|number| sink::Sink::new(group.take(number)));
+    let sinks =
+        [number::RELAY_STDOUT, number::RELAY_STDERR].map(|number| sink::Sink::new(group.take(number)));
     // In strategy daemon the descriptor is only held, so that a write to stderr never breaks.
     let held = group.take(number::CRASH);
     let launch = &group.launch;

@@ -431,7 +431,11 @@ fn default_name(file: &[u8]) -> String {
     let base = Path::new(OsStr::from_bytes(file)).file_name().map_or(file, OsStr::as_bytes);
     let mut name: String = base
         .iter()
-        .map(|byte| if byte.is_ascii_alphanumeric() || b"._@-".contains(byte) { char::from(*byte) } else { '_' })
+        .map(
+            |byte| {
+                if byte.is_ascii_alphanumeric() || b"._@-".contains(byte) { char::from(*byte) } else { '_' }
+            },
+        )
         .take(64)
         .collect();
     if name.is_empty() || name.starts_with(['.', '-']) {
@@ -604,10 +608,14 @@ fn wait_for_result(link: &mut Link) -> io::Result<Option<Frame>> {
             Err(error) => return Err(error.into()),
         }
         let (frames, gone) = link.receive();
-        for frame in frames {
+        for (index, frame) in frames.iter().enumerate() {
             match frame {
-                Frame::Started { .. } => return Ok(Some(frame)),
-                Frame::Failed { .. } => failed = Some(frame),
+                Frame::Started { .. } => {
+                    // A program that ends at once has its end behind its start.
+                    link.put_back(&frames[index + 1..]);
+                    return Ok(Some(frame.clone()));
+                }
+                Frame::Failed { .. } => failed = Some(frame.clone()),
                 Frame::Ending
                 | Frame::GivingUp { .. }
                 | Frame::Terminated
@@ -624,7 +632,9 @@ fn wait_for_result(link: &mut Link) -> io::Result<Option<Frame>> {
 
 fn failure(frame: Option<Frame>, line: Option<String>) -> StartError {
     match frame {
-        Some(Frame::Failed { status, text, hint }) => StartError::Role { status, text: loader::without_location(&loader::one_line(&text)), hint },
+        Some(Frame::Failed { status, text, hint }) => {
+            StartError::Role { status, text: loader::without_location(&loader::one_line(&text)), hint }
+        }
         Some(_) | None => {
             let why = line.unwrap_or_else(|| "it left no text".into());
             let text = format!("the pump died: {}", loader::without_location(&why));

@@ -1,10 +1,12 @@
 //! The one definition of the command line.
 
+use super::names;
 use super::report::Failure;
 use crate::launch::{Restart, Strategy};
 use crate::signal;
 use crate::start::{Start, StartError};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::ArgValueCandidates;
 use immortal_monitor_api::scalar;
 use log::LevelFilter;
 use std::ffi::{OsStr, OsString};
@@ -53,6 +55,7 @@ pub(super) enum Command {
     /// Shows one group in full
     Status {
         /// Name of the group
+        #[arg(add = ArgValueCandidates::new(names::groups))]
         name: String,
         /// Prints JSON
         #[arg(long)]
@@ -61,7 +64,7 @@ pub(super) enum Command {
     /// Ends whole groups; returns when every process of theirs is gone
     Stop {
         /// Names of the groups
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(required_unless_present = "all", conflicts_with = "all", add = ArgValueCandidates::new(names::groups))]
         names: Vec<String>,
         /// Ends every group
         #[arg(long)]
@@ -70,20 +73,45 @@ pub(super) enum Command {
     /// Restarts the process of groups; returns when the new one runs
     Restart {
         /// Names of the groups
-        #[arg(required = true)]
+        #[arg(required = true, add = ArgValueCandidates::new(names::groups))]
         names: Vec<String>,
     },
     /// Sends a signal to the process of a group
     Signal {
         /// Name of the group
+        #[arg(add = ArgValueCandidates::new(names::groups))]
         name: String,
         /// The signal: TERM, SIGHUP, 10, …
         #[arg(value_parser = signal::parse)]
         signal: i32,
     },
+    /// Prints a unit that brings a running group back after a reboot; it holds the values of its options
+    Unit {
+        /// Name of the group
+        #[arg(add = ArgValueCandidates::new(names::groups))]
+        name: String,
+        /// For systemd (default)
+        #[arg(long)]
+        systemd: bool,
+        /// For launchd
+        #[arg(long, conflicts_with = "systemd")]
+        launchd: bool,
+        /// For a compose file
+        #[arg(long, conflicts_with_all = ["systemd", "launchd"])]
+        compose: bool,
+    },
+    /// Prints a script that completes commands, options, and the names of groups and monitors
+    Completions {
+        /// The shell
+        #[arg(value_parser = ["bash", "elvish", "fish", "powershell", "zsh"])]
+        shell: String,
+    },
+    /// Prints the manual page
+    Man,
     /// Shows the recent output of a group, whatever its monitors do with it
     Logs {
         /// Name of the group
+        #[arg(add = ArgValueCandidates::new(names::groups))]
         name: String,
         /// How many lines
         #[arg(short = 'n', long, value_name = "LINES", default_value_t = 20)]
@@ -131,7 +159,7 @@ pub(super) struct StartArgs {
     #[arg(short, long, alias = "mode", value_enum, default_value = "unattached")]
     strategy: StrategyArg,
     /// Monitor, by path or by name; repeatable [default: log]
-    #[arg(short, long, value_name = "[LABEL=]PATH_OR_NAME")]
+    #[arg(short, long, value_name = "[LABEL=]PATH_OR_NAME", add = ArgValueCandidates::new(names::monitors))]
     monitor: Vec<OsString>,
     /// Monitor option; repeatable; KEY:=JSON for raw JSON, KEY=@FILE to read the value from a file, LABEL.KEY to
     /// address one monitor
@@ -216,7 +244,12 @@ pub(super) struct StartArgs {
     #[arg(long)]
     pub(super) json: bool,
     /// The program, and all that belongs to it
-    #[arg(required = true, trailing_var_arg = true, value_names = ["FILE", "ARGS"])]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        value_names = ["FILE", "ARGS"],
+        value_hint = clap::ValueHint::CommandWithArguments
+    )]
     program: Vec<OsString>,
 }
 

@@ -43,7 +43,8 @@ fn with_short_path<T>(directory: &Path, name: &str, f: impl Fn(&Path) -> io::Res
     }
     #[cfg(not(target_os = "linux"))]
     {
-        let link = Path::new("/tmp").join(format!(".immortal-{}-{}", std::process::id(), super::clock::wall_ns()));
+        let link =
+            Path::new("/tmp").join(format!(".immortal-{}-{}", std::process::id(), super::clock::wall_ns()));
         std::os::unix::fs::symlink(directory, &link)?;
         let result = f(&link.join(name));
         std::fs::remove_file(&link)?;
