@@ -6,6 +6,7 @@
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::number;
+use crate::places::GroupFiles;
 use crate::sys::signals::Signals;
 use crate::sys::{family, fd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -35,6 +36,8 @@ pub struct Attached {
     stderr: OwnedFd,
     /// Where the pump's stderr goes.
     relay: bool,
+    /// The group's files: the pump removes them unless it is killed.
+    files: Option<(GroupFiles, File)>,
 }
 
 impl Attached {
@@ -100,6 +103,9 @@ impl Attached {
         }
         family::wait(self.pump);
         self.copy_stderr();
+        if let Some((files, lock)) = &self.files {
+            files.remove(lock);
+        }
         Ok(status.unwrap_or(PUMP_FAILED))
     }
 
@@ -154,13 +160,13 @@ impl Pipes {
     }
 
     /// The group lives: begins to feed it.
-    pub(crate) fn attach(self, link: Link, pump: i32) -> Attached {
+    pub(crate) fn attach(self, link: Link, pump: i32, files: Option<(GroupFiles, File)>) -> Attached {
         feed(self.stdin.1);
         let stderr = self.stderr.0;
         if let Err(error) = fd::set_nonblocking(&stderr) {
             log::error!("preparing the pump's stderr: {error}");
         }
-        Attached { link, pump, stderr, relay: self.relay.is_some() }
+        Attached { link, pump, stderr, relay: self.relay.is_some(), files }
     }
 
     /// The start failed: reaps the pump and returns what it wrote to its stderr.

@@ -13,7 +13,7 @@ const MOST: usize = 64 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Frame {
     /// The process was executed.
-    Started { process_pid: i32 },
+    Started { process_pid: i32, pump_pid: i32, daemon_pid: i32 },
     /// The start failed; `status` is the exit status of `start`.
     Failed { status: u8, text: String, hint: Option<String> },
     /// The group is about to end: nobody is to be respawned.
@@ -120,10 +120,10 @@ mod tests {
         let (one, other) = crate::sys::socket::pair().unwrap();
         let (mut one, mut other) = (Link::new(one).unwrap(), Link::new(other).unwrap());
         one.send(&Frame::Ending);
-        one.send(&Frame::Started { process_pid: 7 });
+        one.send(&Frame::Started { process_pid: 7, pump_pid: 6, daemon_pid: 0 });
         drop(one);
         let (frames, gone) = other.receive();
-        assert_eq!(frames, [Frame::Ending, Frame::Started { process_pid: 7 }]);
+        assert_eq!(frames, [Frame::Ending, Frame::Started { process_pid: 7, pump_pid: 6, daemon_pid: 0 }]);
         assert!(gone);
     }
 

@@ -292,8 +292,10 @@ impl Lifecycle {
 
     fn relay_held(&mut self, out: &mut Vec<Action>) {
         self.relay_held = true;
-        if self.phase == Phase::Holding {
-            self.spawn(out);
+        match (self.phase, self.goal) {
+            (Phase::Holding, _) => self.spawn(out),
+            (Phase::Finishing, Goal::HandOver) => self.leave(out),
+            _ => {}
         }
     }
 
@@ -572,10 +574,11 @@ impl Lifecycle {
 
     fn finish(&mut self, out: &mut Vec<Action>) {
         self.phase = Phase::Finishing;
-        if self.relay_gone {
+        if self.relay_gone || (self.goal == Goal::HandOver && self.relay_held) {
             return self.leave(out);
         }
-        out.push(Action::Finish);
+        // To the monitors the daemon's death is one of the pump: they do not end in order, they are replaced.
+        out.push(if self.goal == Goal::HandOver { Action::Hold } else { Action::Finish });
         out.push(Action::Arm(Timer::Finish, FINISH_TIMEOUT));
     }
 

@@ -118,8 +118,10 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 /// Takes the place in the source out of the text of a panic: it tells a user nothing.
 pub(crate) fn without_location(text: &str) -> String {
     let Some((before, at)) = text.split_once("panicked at ") else { return text.to_owned() };
-    let message = at.split_once(": ").map_or("", |(_, message)| message);
-    format!("{before}panicked: {message}")
+    match at.split_once(": ") {
+        Some((_, message)) => format!("{before}panicked: {message}"),
+        None => text.to_owned(),
+    }
 }
 
 /// Makes one line of a text: line ends become `; `, other control characters spaces.

@@ -91,6 +91,7 @@ impl Pump {
             None => None,
         };
         if let Some(ear) = &ear {
+            environment.retain(|(key, _)| key != b"NOTIFY_SOCKET");
             environment.push((b"NOTIFY_SOCKET".to_vec(), ear.address().as_encoded_bytes().to_vec()));
         }
         let prepared = program::prepare(&group.launch.program, &environment)
@@ -523,7 +524,12 @@ impl Pump {
     fn report_started(&mut self) {
         let Some(started) = self.process else { return };
         self.group.page.set_there();
-        self.tell(&Frame::Started { process_pid: started.pid });
+        let pids = self.group.page.pids();
+        self.tell(&Frame::Started {
+            process_pid: started.pid,
+            pump_pid: nix::unistd::getpid().as_raw(),
+            daemon_pid: pids.daemon,
+        });
         if self.group.launch.strategy == Strategy::Unattached {
             // The parent has its answer: it is free to go.
             self.link = None;

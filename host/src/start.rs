@@ -505,9 +505,9 @@ impl Begun {
 
 impl Verified {
     fn launch(mut self) -> Result<Started, StartError> {
-        let begun = Begun::new(&self.launch.name, self.launch.strategy)?;
+        let mut begun = Begun::new(&self.launch.name, self.launch.strategy)?;
         begun.page.set_member(Member::Launcher, nix::unistd::getpid().as_raw());
-        let result = self.launch_in(&begun);
+        let result = self.launch_in(&mut begun);
         if result.is_err() {
             begun.remove();
         }
@@ -515,7 +515,7 @@ impl Verified {
         result
     }
 
-    fn launch_in(&mut self, begun: &Begun) -> Result<Started, StartError> {
+    fn launch_in(&mut self, begun: &mut Begun) -> Result<Started, StartError> {
         let strategy = self.launch.strategy;
         if let Some((files, _)) = &begun.files {
             self.launch.directory = Some(files.directory.clone().into_os_string().into_vec());
@@ -575,14 +575,10 @@ impl Verified {
         drop(theirs);
         let mut link = attempt("keep the link", Link::new(ours))?;
         match attempt("wait for the group", wait_for_result(&mut link))? {
-            Some(Frame::Started { process_pid }) => {
-                let pids = begun.page.pids();
-                let pids = GroupPids {
-                    process: process_pid,
-                    monitor: pids.pump,
-                    daemon: (pids.daemon != 0).then_some(pids.daemon),
-                };
-                let attached = attached.map(|(parts, pump)| parts.attach(link, pump));
+            Some(Frame::Started { process_pid, pump_pid, daemon_pid }) => {
+                let daemon = (daemon_pid != 0).then_some(daemon_pid);
+                let pids = GroupPids { process: process_pid, monitor: pump_pid, daemon };
+                let attached = attached.map(|(parts, pump)| parts.attach(link, pump, begun.files.take()));
                 Ok(Started { name: self.launch.name.clone(), pids, attached })
             }
             failed => {

@@ -407,7 +407,10 @@ impl Snapshot {
     /// What is going on, as the roles wrote it and as far as it can still be true.
     pub(crate) fn state(&self) -> State {
         if self.has_roles() {
-            State::from_number(self.get(Word::State))
+            let noted = State::from_number(self.get(Word::State));
+            // Somebody has just died and it is not noted yet: a new one comes.
+            let whole = self.alive(Member::Process) != 0 && self.alive(Member::Pump) != 0;
+            if noted == State::Running && !whole { State::Starting } else { noted }
         } else if self.alive(Member::Process) != 0 {
             State::Orphaned
         } else {

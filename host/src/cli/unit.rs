@@ -13,7 +13,7 @@ pub(super) enum Manager {
 /// Writes the unit of a group: its name and the arguments of the `start` that makes it.
 pub(super) fn write(manager: Manager, name: &str, executable: &str, arguments: &[String]) -> String {
     match manager {
-        Manager::Systemd => systemd(name, executable, arguments),
+        Manager::Systemd => systemd(name, executable, arguments, nix::unistd::geteuid().is_root()),
         Manager::Launchd => launchd(name, executable, &attached(arguments)),
         Manager::Compose => compose(name, &attached(arguments)),
     }
@@ -28,12 +28,16 @@ fn attached(arguments: &[String]) -> Vec<String> {
     arguments
 }
 
-fn systemd(name: &str, executable: &str, arguments: &[String]) -> String {
+fn systemd(name: &str, executable: &str, arguments: &[String], is_root: bool) -> String {
     let words = std::iter::once(executable).chain(arguments.iter().map(String::as_str));
     let command = words.map(systemd_word).collect::<Vec<_>>().join(" ");
     let executable = systemd_word(executable);
+    let (place, target) = match is_root {
+        true => ("/etc/systemd/system", "multi-user.target"),
+        false => ("~/.config/systemd/user", "default.target"),
+    };
     format!(
-        "# /etc/systemd/system/immortal-{name}.service\n\
+        "# {place}/immortal-{name}.service\n\
          [Unit]\n\
          Description={name}, kept alive by immortal\n\
          After=network.target\n\
@@ -47,7 +51,7 @@ fn systemd(name: &str, executable: &str, arguments: &[String]) -> String {
          Restart=on-failure\n\
          \n\
          [Install]\n\
-         WantedBy=multi-user.target\n"
+         WantedBy={target}\n"
     )
 }
 
@@ -67,7 +71,7 @@ fn launchd(name: &str, executable: &str, arguments: &[String]) -> String {
     }
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-         <!-- ~/Library/LaunchAgents/immortal.{name}.plist -->\n\
+         <!-- for ~/Library/LaunchAgents, under the name of its label -->\n\
          <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\
          <plist version=\"1.0\">\n<dict>\n\
          \x20 <key>Label</key>\n  <string>immortal.{name}</string>\n\
