@@ -165,7 +165,7 @@ enum Goal {
 }
 
 /// The state of a pump's life.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Lifecycle {
     policy: Policy,
     strategy: Strategy,

@@ -98,7 +98,7 @@ pub(crate) enum Action {
 }
 
 /// The state of a daemon's life.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Life {
     policy: Policy,
     phase: Phase,
