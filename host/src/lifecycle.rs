@@ -60,8 +60,8 @@ pub(crate) enum Event {
     ProcessDied { ran: Duration, success: bool, jitter: u16 },
     /// The dead process's output and its end were delivered; the relay reads no more.
     Delivered,
-    /// Nothing is left of what was to be cleared.
-    Cleared,
+    /// Nothing is left of what was to be cleared: of the process group, or of everyone.
+    Cleared { everyone: bool },
     /// A timer ran out.
     Elapsed(Timer),
     /// A restart of the process is wanted.
@@ -246,7 +246,7 @@ impl Lifecycle {
             Event::SpawnFailed => self.spawn_failed(out),
             Event::ProcessDied { ran, success, jitter } => self.process_died((ran, success, jitter), out),
             Event::Delivered => self.delivered(out),
-            Event::Cleared => self.cleared(out),
+            Event::Cleared { everyone } => self.cleared(everyone, out),
             Event::Elapsed(timer) => self.elapsed(timer, out),
             Event::RestartAsked => self.restart_asked(out),
             Event::ShutdownAsked => self.pursue(Goal::Shutdown, out),
@@ -344,8 +344,9 @@ impl Lifecycle {
         out.push(Action::Clear { everyone: self.goal >= Goal::HandOver });
     }
 
-    fn cleared(&mut self, out: &mut Vec<Action>) {
-        if self.phase != Phase::Clearing {
+    fn cleared(&mut self, everyone: bool, out: &mut Vec<Action>) {
+        // The group may have been gone already when the end for good was asked for: everyone is still to go.
+        if self.phase != Phase::Clearing || (self.goal >= Goal::HandOver && !everyone) {
             return;
         }
         self.stop_armed = false;

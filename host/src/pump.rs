@@ -318,8 +318,9 @@ impl Pump {
     }
 
     fn look_at_ending(&mut self) {
+        let everyone = self.ending.is_for_everyone();
         if self.ending.is_over(self.process.map(|process| process.pid)) {
-            self.events.push_back(Event::Cleared);
+            self.events.push_back(Event::Cleared { everyone });
         }
     }
 
