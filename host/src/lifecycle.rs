@@ -484,7 +484,8 @@ impl Lifecycle {
             // Its hooks may take long, and the next pump prepares monitors of its own.
             self.relay_gone = true;
         }
-        self.pursue(Goal::HandOver, out);
+        // Before the first spawn nobody but the dead daemon knew the parent: the start has failed.
+        self.pursue(if self.executed { Goal::HandOver } else { Goal::Fail }, out);
     }
 
     fn hook_failed(&mut self, out: &mut Vec<Action>) {
