@@ -276,6 +276,8 @@ impl Daemon {
                     self.server.answer(client, Err("the group is ending".into()));
                 }
                 Wish::Restart => {
+                    // The next pump spawns the process even if it had ended for good.
+                    self.group.page.set_held(false);
                     self.restarting.push(client);
                     self.events.push_back(Event::RestartAsked);
                 }

@@ -173,8 +173,8 @@ pub(crate) struct Lifecycle {
     goal: Goal,
     /// The process was executed at least once in the life of the group.
     executed: bool,
-    /// A pump before this one left the process ended on purpose.
-    start_held: bool,
+    /// The process ended and is not to be respawned by itself, and nobody has asked for it since.
+    held: bool,
     /// The relay does not read.
     relay_held: bool,
     /// The relay is gone or hangs: nothing can be delivered any more.
@@ -187,12 +187,12 @@ pub(crate) struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Begins a pump's life: `executed`, `start_held` and `unstable` are what the pump before it left.
+    /// Begins a pump's life: `executed`, `held` and `unstable` are what the pump before it left.
     pub(crate) fn new(
         policy: Policy,
         strategy: Strategy,
         executed: bool,
-        start_held: bool,
+        held: bool,
         unstable: u32,
     ) -> (Self, Vec<Action>) {
         let setup_timeout = policy.setup_timeout;
@@ -202,7 +202,7 @@ impl Lifecycle {
             phase: Phase::Preparing,
             goal: Goal::Policy,
             executed,
-            start_held,
+            held,
             relay_held: false,
             relay_gone: false,
             unstable,
@@ -222,6 +222,11 @@ impl Lifecycle {
     /// Unstable deaths in a row.
     pub(crate) fn unstable(&self) -> u32 {
         self.unstable
+    }
+
+    /// The process ended and is not to be respawned by itself: what the next pump begins with.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held
     }
 
     /// Whether the group is about to end.
@@ -266,7 +271,7 @@ impl Lifecycle {
         }
         self.relay_held = true;
         out.push(Action::Disarm(Timer::Setup));
-        if self.start_held { self.hold(out) } else { self.spawn(out) }
+        if self.held { self.hold(out) } else { self.spawn(out) }
     }
 
     fn relay_held(&mut self, out: &mut Vec<Action>) {
@@ -407,6 +412,7 @@ impl Lifecycle {
             return self.clear(out);
         }
         self.phase = Phase::Held;
+        self.held = true;
         out.push(Action::State(State::Stopped));
         self.read(out);
     }
@@ -419,6 +425,8 @@ impl Lifecycle {
     }
 
     fn restart_asked(&mut self, out: &mut Vec<Action>) {
+        // Whatever comes between, this pump or the next one spawns it.
+        self.held = false;
         match self.phase {
             Phase::Running if self.goal == Goal::Policy => {
                 self.goal = Goal::Restart;

@@ -134,6 +134,7 @@ impl Pump {
                 log::debug!("{event:?} while {:?}", self.lifecycle.phase());
                 let actions = self.lifecycle.step(event);
                 self.group.page.set_unstable(self.lifecycle.unstable());
+                self.group.page.set_held(self.lifecycle.is_held());
                 self.carry_out(actions);
                 if let Some(status) = self.status {
                     return status;
@@ -352,7 +353,6 @@ impl Pump {
             Action::Disarm(timer) => self.timers[timer as usize] = None,
             Action::State(state) => {
                 let next = if state == State::Backoff { self.next_attempt_ns() } else { 0 };
-                page.set_held(state == State::Stopped);
                 page.set_state(state, next);
             }
             Action::AnnounceEnd => self.tell(&Frame::Ending),
