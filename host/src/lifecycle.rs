@@ -385,7 +385,8 @@ impl Lifecycle {
 
     fn respawn(&mut self, out: &mut Vec<Action>) {
         let (ran, _, jitter) = self.last;
-        if ran >= self.policy.stable {
+        // What could not even be executed is not stable, however short a stable run may be.
+        if !ran.is_zero() && ran >= self.policy.stable {
             self.unstable = 0;
             return self.spawn(out);
         }

@@ -223,7 +223,8 @@ impl Life {
             return self.go(Outcome::Ended, out);
         }
         let (ran, jitter) = self.last;
-        if ran >= self.policy.stable {
+        // What could not even be started was not stable, however short a stable run may be.
+        if !ran.is_zero() && ran >= self.policy.stable {
             self.unstable = 0;
             return self.spawn(out);
         }
