@@ -15,6 +15,8 @@ use std::time::Duration;
 pub(crate) const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the delivery of a dead process's output may take when the group is to end.
 pub(crate) const DELIVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long SIGKILL has to end everyone before it is sent again: to what was forked meanwhile.
+pub(crate) const KILL_AGAIN: Duration = Duration::from_secs(1);
 /// How long a role that got SIGTERM waits to hear that its partner got one too.
 pub(crate) const TERM_GRACE: Duration = Duration::from_millis(100);
 
@@ -590,6 +592,7 @@ impl Lifecycle {
             Timer::Setup if self.phase == Phase::Preparing => self.hook_failed(out),
             Timer::Stop if matches!(self.phase, Phase::Ending | Phase::Delivering | Phase::Clearing) => {
                 out.push(Action::Kill);
+                out.push(Action::Arm(Timer::Stop, KILL_AGAIN));
             }
             Timer::Backoff if self.phase == Phase::Pausing && !self.terminated => {
                 out.push(Action::State(State::Starting));

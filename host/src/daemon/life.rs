@@ -4,7 +4,7 @@
 //! once if the dead one had run for long enough, else after a pause that grows. No I/O, no clock, no pid.
 
 use crate::launch::Policy;
-use crate::lifecycle::{TERM_GRACE, pause};
+use crate::lifecycle::{KILL_AGAIN, TERM_GRACE, pause};
 use crate::state::State;
 use std::time::Duration;
 
@@ -273,7 +273,10 @@ impl Life {
 
     fn elapsed(&mut self, timer: Timer, out: &mut Vec<Action>) {
         match timer {
-            Timer::Stop if self.phase == Phase::Sweeping => out.push(Action::Kill),
+            Timer::Stop if self.phase == Phase::Sweeping => {
+                out.push(Action::Kill);
+                out.push(Action::Arm(Timer::Stop, KILL_AGAIN));
+            }
             Timer::Backoff if self.phase == Phase::Pausing => self.spawn(out),
             Timer::Term if self.ending => {}
             Timer::Term if self.phase == Phase::Up => self.go(Outcome::Killed, out),
