@@ -501,7 +501,7 @@ impl Lifecycle {
 
     fn hook_failed(&mut self, out: &mut Vec<Action>) {
         self.relay_gone = true;
-        if self.goal >= Goal::HandOver {
+        if self.goal >= Goal::HandOver || self.phase == Phase::Finishing {
             // The group is ending, or the daemon is gone: go on without the monitors.
             match self.phase {
                 Phase::Delivering => self.clear(out),
@@ -615,7 +615,7 @@ pub(crate) fn pause(policy: &Policy, unstable: u32, jitter: u16) -> Duration {
     let first = policy.backoff.min(policy.backoff_max);
     let factor = 1_u32.checked_shl(doublings.min(31)).unwrap_or(u32::MAX);
     let nominal = first.saturating_mul(factor).min(policy.backoff_max);
-    nominal + nominal * u32::from(jitter.min(200)) / 1000
+    nominal.saturating_add((nominal / 1000).saturating_mul(u32::from(jitter.min(200))))
 }
 
 #[cfg(test)]
