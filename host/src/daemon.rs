@@ -341,7 +341,7 @@ impl Daemon {
             Action::AnnounceTerm => self.tell_pump(&Frame::Terminated),
             Action::Sweep => self.sweep(),
             Action::Kill => self.ending.kill((self.process != 0).then_some(self.process)),
-            Action::Arm(timer, span) => self.timers[timer as usize] = Some(Instant::now() + span),
+            Action::Arm(timer, span) => self.timers[timer as usize] = Instant::now().checked_add(span),
             Action::Disarm(timer) => self.timers[timer as usize] = None,
             Action::State(state) => self.set_state(state),
             Action::Leave(outcome) => self.leave(outcome),
@@ -356,8 +356,8 @@ impl Daemon {
 
     fn set_state(&self, state: State) {
         let wait = self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
-        let wait_ns = wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(0));
-        let next = if state == State::Backoff { clock::wall_ns() + wait_ns } else { 0 };
+        let wait_ns = wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+        let next = if state == State::Backoff { clock::wall_ns().saturating_add(wait_ns) } else { 0 };
         self.group.page.set_state(state, next);
     }
 

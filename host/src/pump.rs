@@ -349,7 +349,7 @@ impl Pump {
                 self.look_at_ending();
             }
             Action::Reap => self.reap(),
-            Action::Arm(timer, span) => self.timers[timer as usize] = Some(Instant::now() + span),
+            Action::Arm(timer, span) => self.timers[timer as usize] = Instant::now().checked_add(span),
             Action::Disarm(timer) => self.timers[timer as usize] = None,
             Action::State(state) => {
                 let next = if state == State::Backoff { self.next_attempt_ns() } else { 0 };
@@ -365,7 +365,7 @@ impl Pump {
 
     fn next_attempt_ns(&self) -> u64 {
         let wait = self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
-        clock::wall_ns() + wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(0))
+        clock::wall_ns().saturating_add(wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     fn tell(&mut self, frame: &Frame) {
