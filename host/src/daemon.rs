@@ -61,6 +61,9 @@ struct Daemon {
     process: i32,
     events: VecDeque<Event>,
     restarting: Vec<ClientId>,
+    /// Clients that asked for the end; they are answered when it is under way. One that is not, because this
+    /// daemon left before it came to that, asks the next one.
+    stopping: Vec<ClientId>,
     failure: Option<Frame>,
     status: Option<u8>,
 }
@@ -100,6 +103,7 @@ impl Daemon {
             process: 0,
             events: VecDeque::new(),
             restarting: Vec::new(),
+            stopping: Vec::new(),
             failure: None,
             status: None,
             group,
@@ -121,6 +125,9 @@ impl Daemon {
                 if let Some(status) = self.status {
                     return status;
                 }
+            }
+            for client in std::mem::take(&mut self.stopping) {
+                self.server.answer(client, Ok(()));
             }
             self.wait();
         }
@@ -269,7 +276,7 @@ impl Daemon {
         for (client, wish) in self.server.take(accepting) {
             match wish {
                 Wish::Stop => {
-                    self.server.answer(client, Ok(()));
+                    self.stopping.push(client);
                     self.events.push_back(Event::ShutdownAsked);
                 }
                 Wish::Restart if self.life.is_ending() => {

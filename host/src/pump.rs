@@ -67,6 +67,9 @@ struct Pump {
     events: VecDeque<Event>,
     /// Clients that wait for the new process.
     restarting: Vec<ClientId>,
+    /// Clients that asked for the end; they are answered when it is under way. One that is not, because this pump
+    /// left before it came to that, asks the next one.
+    stopping: Vec<ClientId>,
     /// Exit status and text of a start that failed.
     failure: Option<(u8, String, Option<String>)>,
     last_status: u8,
@@ -119,6 +122,7 @@ impl Pump {
             ending,
             events: VecDeque::new(),
             restarting: Vec::new(),
+            stopping: Vec::new(),
             failure: None,
             last_status: FAILED,
             status: None,
@@ -139,6 +143,9 @@ impl Pump {
                 if let Some(status) = self.status {
                     return status;
                 }
+            }
+            for client in std::mem::take(&mut self.stopping) {
+                self.server.answer(client, Ok(()));
             }
             self.wait();
         }
@@ -289,7 +296,7 @@ impl Pump {
         for (client, wish) in self.server.take(true) {
             match wish {
                 Wish::Stop => {
-                    self.server.answer(client, Ok(()));
+                    self.stopping.push(client);
                     self.events.push_back(Event::ShutdownAsked);
                 }
                 Wish::Restart if self.lifecycle.is_ending() => {
