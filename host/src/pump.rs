@@ -496,11 +496,15 @@ impl Pump {
             Outcome::Crashed | Outcome::Killed => FAILED,
             Outcome::HandedOver => 0,
         });
-        for client in std::mem::take(&mut self.restarting) {
+        let replaced = matches!(outcome, Outcome::Crashed | Outcome::Killed | Outcome::HandedOver);
+        // Without an answer they ask the next pump.
+        for client in std::mem::take(&mut self.restarting).into_iter().filter(|_| !replaced) {
             self.server.answer(client, Err("the group is ending".into()));
         }
+        // A daemon that lives removes them when everyone is gone.
+        let alone = self.group.launch.strategy != Strategy::Daemon || self.link.is_none();
         let files_go = match outcome {
-            Outcome::StartFailed | Outcome::Ended => self.group.launch.strategy != Strategy::Daemon,
+            Outcome::StartFailed | Outcome::Ended => alone,
             Outcome::Failed => development,
             Outcome::Crashed | Outcome::Killed | Outcome::HandedOver => false,
         };
