@@ -590,7 +590,7 @@ impl Lifecycle {
     fn elapsed(&mut self, timer: Timer, out: &mut Vec<Action>) {
         match timer {
             Timer::Setup if self.phase == Phase::Preparing => self.hook_failed(out),
-            Timer::Stop if matches!(self.phase, Phase::Ending | Phase::Delivering | Phase::Clearing) => {
+            Timer::Stop if self.stop_armed => {
                 out.push(Action::Kill);
                 out.push(Action::Arm(Timer::Stop, KILL_AGAIN));
             }
