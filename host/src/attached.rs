@@ -212,7 +212,7 @@ fn feed(target: OwnedFd) {
 pub(crate) fn sweep(stop_signal: i32, stop_timeout: Duration) {
     let mut ending = Ending::new(stop_signal);
     ending.clear(None, true);
-    let deadline = Instant::now() + stop_timeout;
+    let deadline = Instant::now().checked_add(stop_timeout);
     let mut killed = false;
     loop {
         for child in family::children() {
@@ -221,7 +221,7 @@ pub(crate) fn sweep(stop_signal: i32, stop_timeout: Duration) {
         if ending.is_over(None) {
             return;
         }
-        if !killed && Instant::now() >= deadline {
+        if !killed && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             killed = true;
             ending.kill(None);
         }

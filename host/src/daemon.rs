@@ -61,6 +61,9 @@ struct Daemon {
     process: i32,
     events: VecDeque<Event>,
     restarting: Vec<ClientId>,
+    /// Clients that asked for the end; they are answered when it is under way. One that is not, because this
+    /// daemon left before it came to that, asks the next one.
+    stopping: Vec<ClientId>,
     failure: Option<Frame>,
     /// Why the pump gave up.
     reason: Option<String>,
@@ -105,6 +108,7 @@ impl Daemon {
             process: 0,
             events: VecDeque::new(),
             restarting: Vec::new(),
+            stopping: Vec::new(),
             failure: None,
             reason: None,
             status: None,
@@ -127,6 +131,9 @@ impl Daemon {
                 if let Some(status) = self.status {
                     return status;
                 }
+            }
+            for client in std::mem::take(&mut self.stopping) {
+                self.server.answer(client, Ok(()));
             }
             self.wait();
         }
@@ -283,7 +290,7 @@ impl Daemon {
         for (client, wish) in self.server.take(accepting) {
             match wish {
                 Wish::Stop => {
-                    self.server.answer(client, Ok(()));
+                    self.stopping.push(client);
                     self.events.push_back(Event::ShutdownAsked);
                 }
                 Wish::Signal(_) => {
@@ -299,6 +306,8 @@ impl Daemon {
                     self.server.answer(client, Err("the group is ending".into()));
                 }
                 Wish::Restart => {
+                    // The next pump spawns the process even if it had ended for good.
+                    self.group.page.set_held(false);
                     self.restarting.push(client);
                     self.events.push_back(Event::RestartAsked);
                 }
@@ -365,7 +374,7 @@ impl Daemon {
                 self.group.page.set_killed();
                 self.ending.kill((self.process != 0).then_some(self.process));
             }
-            Action::Arm(timer, span) => self.timers[timer as usize] = Some(Instant::now() + span),
+            Action::Arm(timer, span) => self.timers[timer as usize] = Instant::now().checked_add(span),
             Action::Disarm(timer) => self.timers[timer as usize] = None,
             Action::State(state) => self.set_state(state),
             Action::Leave(outcome) => self.leave(outcome),
@@ -381,8 +390,8 @@ impl Daemon {
     fn set_state(&self, state: State) {
         let wait =
             self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
-        let wait_ns = wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(0));
-        let next = if state == State::Backoff { clock::wall_ns() + wait_ns } else { 0 };
+        let wait_ns = wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+        let next = if state == State::Backoff { clock::wall_ns().saturating_add(wait_ns) } else { 0 };
         self.group.page.set_state(state, next);
     }
 

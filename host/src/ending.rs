@@ -58,6 +58,11 @@ impl Ending {
         }
     }
 
+    /// Whether everyone is to go, not only the process group.
+    pub(crate) fn is_for_everyone(&self) -> bool {
+        self.scope.is_some_and(|scope| scope.everyone)
+    }
+
     /// Looks whether nothing is left; true once.
     pub(crate) fn is_over(&mut self, process: Option<i32>) -> bool {
         let Some(Scope { everyone }) = self.scope else { return false };

@@ -49,7 +49,7 @@ pub(crate) mod number {
 }
 
 /// How the group's processes relate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Strategy {
     /// The pump is a child of the parent, which stays and relays.
@@ -73,7 +73,7 @@ impl Strategy {
 }
 
 /// When a process that ended is respawned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Restart {
     /// After every end.
@@ -97,7 +97,7 @@ impl Restart {
 }
 
 /// When to start again, and how to end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Policy {
     pub(crate) restart: Restart,
     pub(crate) stable: Duration,

@@ -15,6 +15,8 @@ use std::time::Duration;
 pub(crate) const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the delivery of a dead process's output may take when the group is to end.
 pub(crate) const DELIVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long SIGKILL has to end everyone before it is sent again: to what was forked meanwhile.
+pub(crate) const KILL_AGAIN: Duration = Duration::from_secs(1);
 /// How long a role that got SIGTERM waits to hear that its partner got one too.
 pub(crate) const TERM_GRACE: Duration = Duration::from_millis(100);
 
@@ -62,8 +64,8 @@ pub(crate) enum Event {
     ProcessDied { ran: Duration, success: bool, jitter: u16 },
     /// The dead process's output and its end were delivered; the relay reads no more.
     Delivered,
-    /// Nothing is left of what was to be cleared.
-    Cleared,
+    /// Nothing is left of what was to be cleared: of the process group, or of everyone.
+    Cleared { everyone: bool },
     /// A timer ran out.
     Elapsed(Timer),
     /// A restart of the process is wanted.
@@ -179,7 +181,7 @@ enum Goal {
 }
 
 /// The state of a pump's life.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Lifecycle {
     policy: Policy,
     strategy: Strategy,
@@ -191,8 +193,8 @@ pub(crate) struct Lifecycle {
     there: bool,
     /// The process has still to say that it is ready.
     unready: bool,
-    /// A pump before this one left the process ended on purpose.
-    start_held: bool,
+    /// The process ended and is not to be respawned by itself, and nobody has asked for it since.
+    held: bool,
     /// The relay does not read.
     relay_held: bool,
     /// The relay is gone or hangs: nothing can be delivered any more.
@@ -205,12 +207,12 @@ pub(crate) struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Begins a pump's life: `executed`, `start_held` and `unstable` are what the pump before it left.
+    /// Begins a pump's life: `executed`, `held` and `unstable` are what the pump before it left.
     pub(crate) fn new(
         policy: Policy,
         strategy: Strategy,
         executed: bool,
-        start_held: bool,
+        held: bool,
         unstable: u32,
     ) -> (Self, Vec<Action>) {
         let setup_timeout = policy.setup_timeout;
@@ -222,7 +224,7 @@ impl Lifecycle {
             executed,
             there: executed,
             unready: false,
-            start_held,
+            held,
             relay_held: false,
             relay_gone: false,
             unstable,
@@ -242,6 +244,11 @@ impl Lifecycle {
     /// Unstable deaths in a row.
     pub(crate) fn unstable(&self) -> u32 {
         self.unstable
+    }
+
+    /// The process ended and is not to be respawned by itself: what the next pump begins with.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held
     }
 
     /// Whether the group is about to end.
@@ -267,7 +274,7 @@ impl Lifecycle {
             Event::Ready => self.ready(out),
             Event::ProcessDied { ran, success, jitter } => self.process_died((ran, success, jitter), out),
             Event::Delivered => self.delivered(out),
-            Event::Cleared => self.cleared(out),
+            Event::Cleared { everyone } => self.cleared(everyone, out),
             Event::Elapsed(timer) => self.elapsed(timer, out),
             Event::RestartAsked => self.restart_asked(out),
             Event::ShutdownAsked => self.pursue(Goal::Shutdown, out),
@@ -287,7 +294,7 @@ impl Lifecycle {
         }
         self.relay_held = true;
         out.push(Action::Disarm(Timer::Setup));
-        if self.start_held { self.hold(out) } else { self.spawn(out) }
+        if self.held { self.hold(out) } else { self.spawn(out) }
     }
 
     fn relay_held(&mut self, out: &mut Vec<Action>) {
@@ -398,8 +405,9 @@ impl Lifecycle {
         out.push(Action::Clear { everyone: self.goal >= Goal::HandOver });
     }
 
-    fn cleared(&mut self, out: &mut Vec<Action>) {
-        if self.phase != Phase::Clearing {
+    fn cleared(&mut self, everyone: bool, out: &mut Vec<Action>) {
+        // The group may have been gone already when the end for good was asked for: everyone is still to go.
+        if self.phase != Phase::Clearing || (self.goal >= Goal::HandOver && !everyone) {
             return;
         }
         self.stop_armed = false;
@@ -433,7 +441,8 @@ impl Lifecycle {
 
     fn respawn(&mut self, out: &mut Vec<Action>) {
         let (ran, _, jitter) = self.last;
-        if ran >= self.policy.stable {
+        // What could not even be executed is not stable, however short a stable run may be.
+        if !ran.is_zero() && ran >= self.policy.stable {
             self.unstable = 0;
             return self.spawn(out);
         }
@@ -463,6 +472,7 @@ impl Lifecycle {
             return self.clear(out);
         }
         self.phase = Phase::Held;
+        self.held = true;
         out.push(Action::State(State::Stopped));
         self.read(out);
     }
@@ -475,6 +485,8 @@ impl Lifecycle {
     }
 
     fn restart_asked(&mut self, out: &mut Vec<Action>) {
+        // Whatever comes between, this pump or the next one spawns it.
+        self.held = false;
         match self.phase {
             Phase::Running if self.goal == Goal::Policy => {
                 self.goal = Goal::Restart;
@@ -543,12 +555,13 @@ impl Lifecycle {
             // Its hooks may take long, and the next pump prepares monitors of its own.
             self.relay_gone = true;
         }
-        self.pursue(Goal::HandOver, out);
+        // Before the first spawn nobody but the dead daemon knew the parent: the start has failed.
+        self.pursue(if self.executed { Goal::HandOver } else { Goal::Fail }, out);
     }
 
     fn hook_failed(&mut self, out: &mut Vec<Action>) {
         self.relay_gone = true;
-        if self.goal >= Goal::HandOver {
+        if self.goal >= Goal::HandOver || self.phase == Phase::Finishing {
             // The group is ending, or the daemon is gone: go on without the monitors.
             match self.phase {
                 Phase::Delivering => self.clear(out),
@@ -642,8 +655,9 @@ impl Lifecycle {
         match timer {
             Timer::Setup if self.phase == Phase::Preparing => self.hook_failed(out),
             Timer::Ready if self.phase == Phase::Running && self.unready => self.not_ready(out),
-            Timer::Stop if matches!(self.phase, Phase::Ending | Phase::Delivering | Phase::Clearing) => {
+            Timer::Stop if self.stop_armed => {
                 out.push(Action::Kill);
+                out.push(Action::Arm(Timer::Stop, KILL_AGAIN));
             }
             Timer::Backoff if self.phase == Phase::Pausing && !self.terminated => {
                 out.push(Action::State(State::Starting));
@@ -666,7 +680,7 @@ pub(crate) fn pause(policy: &Policy, unstable: u32, jitter: u16) -> Duration {
     let first = policy.backoff.min(policy.backoff_max);
     let factor = 1_u32.checked_shl(doublings.min(31)).unwrap_or(u32::MAX);
     let nominal = first.saturating_mul(factor).min(policy.backoff_max);
-    nominal + nominal * u32::from(jitter.min(200)) / 1000
+    nominal.saturating_add((nominal / 1000).saturating_mul(u32::from(jitter.min(200))))
 }
 
 #[cfg(test)]

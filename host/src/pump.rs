@@ -72,6 +72,9 @@ struct Pump {
     executed: bool,
     /// Clients that wait for the new process.
     restarting: Vec<ClientId>,
+    /// Clients that asked for the end; they are answered when it is under way. One that is not, because this pump
+    /// left before it came to that, asks the next one.
+    stopping: Vec<ClientId>,
     /// Exit status and text of a start that failed.
     failure: Option<(u8, String, Option<String>)>,
     last_status: u8,
@@ -139,6 +142,7 @@ impl Pump {
             events: VecDeque::new(),
             executed: page.executed(),
             restarting: Vec::new(),
+            stopping: Vec::new(),
             failure: None,
             last_status: FAILED,
             status: None,
@@ -154,10 +158,14 @@ impl Pump {
                 log::debug!("{event:?} while {:?}", self.lifecycle.phase());
                 let actions = self.lifecycle.step(event);
                 self.group.page.set_unstable(self.lifecycle.unstable());
+                self.group.page.set_held(self.lifecycle.is_held());
                 self.carry_out(actions);
                 if let Some(status) = self.status {
                     return status;
                 }
+            }
+            for client in std::mem::take(&mut self.stopping) {
+                self.server.answer(client, Ok(()));
             }
             self.wait();
         }
@@ -331,7 +339,7 @@ impl Pump {
         for (client, wish) in self.server.take(true) {
             match wish {
                 Wish::Stop => {
-                    self.server.answer(client, Ok(()));
+                    self.stopping.push(client);
                     self.events.push_back(Event::ShutdownAsked);
                 }
                 Wish::Signal(signal) => {
@@ -389,8 +397,9 @@ impl Pump {
     }
 
     fn look_at_ending(&mut self) {
+        let everyone = self.ending.is_for_everyone();
         if self.ending.is_over(self.process.map(|process| process.pid)) {
-            self.events.push_back(Event::Cleared);
+            self.events.push_back(Event::Cleared { everyone });
         }
     }
 
@@ -422,15 +431,12 @@ impl Pump {
                 self.look_at_ending();
             }
             Action::Reap => self.reap(),
-            Action::Arm(timer, span) => self.timers[timer as usize] = Some(Instant::now() + span),
+            Action::Arm(timer, span) => self.timers[timer as usize] = Instant::now().checked_add(span),
             Action::Disarm(timer) => self.timers[timer as usize] = None,
             Action::State(state) => {
                 let next = if state == State::Backoff { self.next_attempt_ns() } else { 0 };
                 if state == State::Stopping && self.lifecycle.is_ending() {
                     notify::tell_manager("STOPPING=1");
-                }
-                if state == State::Stopped {
-                    page.set_held(true);
                 }
                 if state == State::Running {
                     page.set_reason("");
@@ -460,7 +466,8 @@ impl Pump {
     fn next_attempt_ns(&self) -> u64 {
         let wait =
             self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
-        clock::wall_ns() + wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(0))
+        clock::wall_ns()
+            .saturating_add(wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     fn tell(&mut self, frame: &Frame) {
@@ -494,7 +501,6 @@ impl Pump {
                 self.process = Some(Started { pid, at: Instant::now() });
                 page.process_started(std::mem::replace(&mut self.executed, true));
                 page.set_member(Member::Process, pid);
-                page.set_held(false);
                 self.events.push_front(Event::Spawned);
             }
             Err(error) => {
@@ -606,11 +612,15 @@ impl Pump {
             Outcome::Crashed | Outcome::Killed => FAILED,
             Outcome::HandedOver => 0,
         });
-        for client in std::mem::take(&mut self.restarting) {
+        let replaced = matches!(outcome, Outcome::Crashed | Outcome::Killed | Outcome::HandedOver);
+        // Without an answer they ask the next pump.
+        for client in std::mem::take(&mut self.restarting).into_iter().filter(|_| !replaced) {
             self.server.answer(client, Err("the group is ending".into()));
         }
+        // A daemon that lives removes them when everyone is gone.
+        let alone = self.group.launch.strategy != Strategy::Daemon || self.link.is_none();
         let files_go = match outcome {
-            Outcome::StartFailed | Outcome::Ended => self.group.launch.strategy != Strategy::Daemon,
+            Outcome::StartFailed | Outcome::Ended => alone,
             Outcome::Failed | Outcome::GaveUp => development,
             Outcome::Crashed | Outcome::Killed | Outcome::HandedOver => false,
         };

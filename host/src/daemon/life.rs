@@ -4,7 +4,7 @@
 //! once if the dead one had run for long enough, else after a pause that grows. No I/O, no clock, no pid.
 
 use crate::launch::Policy;
-use crate::lifecycle::{TERM_GRACE, pause};
+use crate::lifecycle::{KILL_AGAIN, TERM_GRACE, pause};
 use crate::state::State;
 use std::time::Duration;
 
@@ -102,7 +102,7 @@ pub(crate) enum Action {
 }
 
 /// The state of a daemon's life.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Life {
     policy: Policy,
     phase: Phase,
@@ -238,7 +238,8 @@ impl Life {
             return self.go(outcome, out);
         }
         let (ran, jitter) = self.last;
-        if ran >= self.policy.stable {
+        // What could not even be started was not stable, however short a stable run may be.
+        if !ran.is_zero() && ran >= self.policy.stable {
             self.unstable = 0;
             return self.spawn(out);
         }
@@ -290,7 +291,10 @@ impl Life {
 
     fn elapsed(&mut self, timer: Timer, out: &mut Vec<Action>) {
         match timer {
-            Timer::Stop if self.phase == Phase::Sweeping => out.push(Action::Kill),
+            Timer::Stop if self.phase == Phase::Sweeping => {
+                out.push(Action::Kill);
+                out.push(Action::Arm(Timer::Stop, KILL_AGAIN));
+            }
             Timer::Backoff if self.phase == Phase::Pausing => self.spawn(out),
             Timer::Term if self.ending => {}
             Timer::Term if self.phase == Phase::Up => self.go(Outcome::Killed, out),
