@@ -17,7 +17,6 @@ const PACKAGES: &[&str] = &[
     "immortal-monitor-log",
     "immortal-fixture-puppet",
     "immortal-fixture-recorder",
-    "immortal-fixture-second",
 ];
 
 /// Builds everything on the first call in this process; cargo's own lock keeps several test binaries apart.
