@@ -255,11 +255,12 @@ pub struct HostTable {
     pub shutdown: Option<extern "C" fn(ctx: *mut c_void) -> u32>,
     /// Fills in a consistent snapshot of the group's pids.
     pub pids: Option<extern "C" fn(ctx: *mut c_void, pids: *mut Pids)>,
-    /// Reads a setting with one value: `name`, `label`, `strategy`, `exec`, `file`, `cwd`. Valid until destroy.
+    /// Reads a setting with one value: `name`, `label`, `strategy`, `exec`, `file`, `cwd`. Valid as long as
+    /// this table, which is for ever.
     pub get: Option<extern "C" fn(ctx: *mut c_void, key: Str) -> Str>,
     /// Number of values of a list setting: `args`, `env`. 1 or 0 for a setting with one value.
     pub count: Option<extern "C" fn(ctx: *mut c_void, key: Str) -> usize>,
-    /// Reads one value of a list setting. Valid until destroy.
+    /// Reads one value of a list setting. Valid as long as this table, which is for ever.
     pub at: Option<extern "C" fn(ctx: *mut c_void, key: Str, index: usize) -> Str>,
     /// Says that all bytes of a stream before this offset are safe with this monitor. Said in `setup` it tells
     /// the host where to go on.
@@ -340,3 +341,7 @@ pub struct MonitorRootFields {
     #[sabi(last_prefix_field)]
     pub api_version: abi_stable::std_types::RStr<'static>,
 }
+
+// SAFETY: a root module is read-only data that is never freed; its pointers are null or lead to such data.
+#[expect(unsafe_code, reason = "a root module is shared by all threads, and raw pointers are not Sync")]
+unsafe impl Sync for MonitorRootFields_Prefix {}
