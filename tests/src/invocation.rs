@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 pub struct Invocation {
     command: Command,
     input: Stdio,
+    output: Option<Stdio>,
 }
 
 /// What a run that has ended left behind.
@@ -53,7 +54,7 @@ impl Invocation {
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let mut command = Command::new(program);
         command.env_clear();
-        Self { command, input: Stdio::null() }
+        Self { command, input: Stdio::null(), output: None }
     }
 
     /// Adds one argument.
@@ -105,6 +106,13 @@ impl Invocation {
         self
     }
 
+    /// Gives it another standard output, which is not captured then.
+    #[must_use]
+    pub fn output(mut self, output: impl Into<Stdio>) -> Self {
+        self.output = Some(output.into());
+        self
+    }
+
     /// Runs it to its end.
     ///
     /// # Panics
@@ -123,10 +131,10 @@ impl Invocation {
     #[track_caller]
     pub fn spawn(mut self) -> Running {
         let shown = format!("{:?}", self.command);
-        self.command.stdin(self.input).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command.stdin(self.input).stdout(self.output.unwrap_or_else(Stdio::piped)).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap_or_else(|error| panic!("cannot run {shown}: {error}"));
-        let stdout = Capture::of(child.stdout.take().expect("it was piped"));
-        let stderr = Capture::of(child.stderr.take().expect("it was piped"));
+        let stdout = child.stdout.take().map_or_else(Capture::nothing, Capture::of);
+        let stderr = child.stderr.take().map_or_else(Capture::nothing, Capture::of);
         Running { input: child.stdin.take(), child, stdout, stderr, since: Instant::now(), shown }
     }
 }
@@ -282,6 +290,10 @@ struct Capture {
 }
 
 impl Capture {
+    fn nothing() -> Self {
+        Self { state: Arc::new(Mutex::new((Vec::new(), true))) }
+    }
+
     fn of(mut stream: impl Read + Send + 'static) -> Self {
         let state = Arc::new(Mutex::new((Vec::new(), false)));
         let shared = Arc::clone(&state);

@@ -139,6 +139,23 @@ impl Sandbox {
         found
     }
 
+    /// Asserts that nothing is left of a group called `group`: no process, no file, no entry in the list.
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        let left: Vec<String> = self
+            .processes()
+            .iter()
+            .map(|process| format!("{}: {}", process.pid, process.command_line()))
+            .collect();
+        assert!(left.is_empty(), "processes are left: {left:#?}");
+        let files: Vec<_> =
+            self.runtime_files().into_iter().filter(|path| path.to_string_lossy().contains("group")).collect();
+        assert!(files.is_empty(), "files are left: {files:#?}");
+        let listed = self.immortal(["list", "--json"]).run();
+        listed.assert_code(0);
+        assert_eq!(listed.json(), serde_json::json!([]), "groups are left");
+    }
+
     fn print_what_happened(&self) {
         let mut text = format!("\n===== what happened in {} =====\n", self.root.display());
         for process in self.processes() {
