@@ -205,7 +205,8 @@ fn an_unknown_monitor_is_125() {
 #[test]
 fn a_missing_working_directory_is_refused() {
     let sandbox = Sandbox::new();
-    let outcome = sandbox.launch("unattached").recorder().args(["--cwd", "no-such-dir"]).puppet(["hang"]).run();
+    let outcome =
+        sandbox.launch("unattached").recorder().args(["--cwd", "no-such-dir"]).puppet(["hang"]).run();
     let error = outcome.assert_refused(125);
     assert!(error.contains("no-such-dir"), "{error}");
     sandbox.assert_nothing_left();
@@ -291,8 +292,13 @@ fn a_check_that_crashes_does_not_take_the_launcher_along() {
 #[test]
 fn a_check_that_hangs_is_refused_within_ten_seconds() {
     let sandbox = Sandbox::new();
-    let outcome =
-        sandbox.launch("unattached").recorder().set("when", "check").set("how", "hang").puppet(["hang"]).run();
+    let outcome = sandbox
+        .launch("unattached")
+        .recorder()
+        .set("when", "check")
+        .set("how", "hang")
+        .puppet(["hang"])
+        .run();
     outcome.assert_refused(125);
     assert!(outcome.took < Duration::from_secs(11), "{outcome}");
     sandbox.assert_nothing_left();
@@ -371,7 +377,8 @@ fn a_monitor_that_hangs_in_setup_fails_the_start_after_the_setup_timeout() {
 fn start_waits_for_a_monitor_that_is_ready_later() {
     let sandbox = Sandbox::new();
     let group = sandbox.launch("unattached").recorder().set("ready", "later:300ms").puppet(["hang"]).start();
-    let records = group.wait_records("the spawn", |records| records.iter().any(|record| record.hook() == "spawn"));
+    let records =
+        group.wait_records("the spawn", |records| records.iter().any(|record| record.hook() == "spawn"));
     let order = immortal_tests::Record::order(&records);
     assert_eq!(order, ["check", "new", "setup", "ready", "spawn"]);
 }
@@ -391,8 +398,9 @@ fn of_starts_of_one_name_at_once_one_wins() {
     for strategy in ["unattached", "daemon"] {
         for _ in 0..3 {
             let sandbox = Sandbox::new();
-            let starts: Vec<_> =
-                (0..4).map(|_| sandbox.launch(strategy).recorder().puppet(["note=ran", "hang"]).spawn()).collect();
+            let starts: Vec<_> = (0..4)
+                .map(|_| sandbox.launch(strategy).recorder().puppet(["note=ran", "hang"]).spawn())
+                .collect();
             let outcomes: Vec<Outcome> = starts.into_iter().map(|start| start.wait()).collect();
             let won = outcomes.iter().filter(|outcome| outcome.code == Some(0)).count();
             assert_eq!(won, 1, "{strategy}: {}", outcomes.iter().map(Outcome::to_string).collect::<String>());
@@ -411,7 +419,8 @@ fn a_caller_that_dies_before_the_process_runs_takes_the_group_along() {
     for strategy in ["unattached", "daemon"] {
         for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT] {
             let sandbox = Sandbox::new();
-            let start = sandbox.launch(strategy).recorder().set("ready", "never").puppet(["note=ran"]).spawn();
+            let start =
+                sandbox.launch(strategy).recorder().set("ready", "never").puppet(["note=ran"]).spawn();
             eventually("the monitor's setup", || {
                 let records = immortal_tests::records(&sandbox.path("record"));
                 records.iter().any(|record| record.hook() == "setup").then_some(())

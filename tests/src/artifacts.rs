@@ -12,12 +12,8 @@ pub struct Artifacts {
 }
 
 /// Packages that the tests need built.
-const PACKAGES: &[&str] = &[
-    "immortal",
-    "immortal-monitor-log",
-    "immortal-fixture-puppet",
-    "immortal-fixture-recorder",
-];
+const PACKAGES: &[&str] =
+    &["immortal", "immortal-monitor-log", "immortal-fixture-puppet", "immortal-fixture-recorder"];
 
 /// Builds everything on the first call in this process; cargo's own lock keeps several test binaries apart.
 ///
@@ -89,7 +85,11 @@ pub(crate) fn build(folder: &Path, directory: &Path, arguments: &[String]) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let run = |offline: bool| {
         let mut command = Command::new(&cargo);
-        command.current_dir(directory).args(arguments).args(["--profile", profile, "--target-dir"]).arg(target);
+        command
+            .current_dir(directory)
+            .args(arguments)
+            .args(["--profile", profile, "--target-dir"])
+            .arg(target);
         if offline {
             command.arg("--offline");
         }

@@ -187,8 +187,9 @@ impl<'a> Group<'a> {
     /// and that the old processes are gone.
     #[track_caller]
     pub fn wait_renewed(&self, old: Pids, roles: &[Role]) -> Pids {
-        let new = self
-            .wait_running(&format!("{roles:?} are new"), |pids| roles.iter().all(|role| pids.get(*role) != old.get(*role)));
+        let new = self.wait_running(&format!("{roles:?} are new"), |pids| {
+            roles.iter().all(|role| pids.get(*role) != old.get(*role))
+        });
         for role in [Role::Process, Role::Monitor, Role::Daemon] {
             if !roles.contains(&role) {
                 assert_eq!(new.get(role), old.get(role), "{role:?} was to stay, {old:?} became {new:?}");
@@ -196,7 +197,9 @@ impl<'a> Group<'a> {
         }
         for role in roles {
             let pid = old.of(*role);
-            eventually(&format!("the old {role:?} {pid} is gone"), || Process::find(pid).is_none().then_some(()));
+            eventually(&format!("the old {role:?} {pid} is gone"), || {
+                Process::find(pid).is_none().then_some(())
+            });
         }
         new
     }

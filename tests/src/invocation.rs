@@ -131,7 +131,10 @@ impl Invocation {
     #[track_caller]
     pub fn spawn(mut self) -> Running {
         let shown = format!("{:?}", self.command);
-        self.command.stdin(self.input).stdout(self.output.unwrap_or_else(Stdio::piped)).stderr(Stdio::piped());
+        self.command
+            .stdin(self.input)
+            .stdout(self.output.unwrap_or_else(Stdio::piped))
+            .stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap_or_else(|error| panic!("cannot run {shown}: {error}"));
         let stdout = child.stdout.take().map_or_else(Capture::nothing, Capture::of);
         let stderr = child.stderr.take().map_or_else(Capture::nothing, Capture::of);

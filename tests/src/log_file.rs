@@ -84,7 +84,10 @@ impl LogFile {
     /// event line before.
     #[must_use]
     pub fn output_before(&self, prefix: &str) -> Option<Vec<u8>> {
-        let at = self.items.iter().position(|item| matches!(item, Item::Event(text, _) if text.starts_with(prefix)))?;
+        let at = self
+            .items
+            .iter()
+            .position(|item| matches!(item, Item::Event(text, _) if text.starts_with(prefix)))?;
         match at.checked_sub(1).map(|before| &self.items[before]) {
             Some(Item::Output(bytes)) => Some(bytes.clone()),
             _ => Some(Vec::new()),

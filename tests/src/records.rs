@@ -52,7 +52,8 @@ impl Record {
     /// If they are not there.
     #[must_use]
     pub fn bytes(&self, key: &str) -> Vec<u8> {
-        let hex = self.0[format!("{key}_hex")].as_str().unwrap_or_else(|| panic!("no {key}_hex in {}", self.0));
+        let hex =
+            self.0[format!("{key}_hex")].as_str().unwrap_or_else(|| panic!("no {key}_hex in {}", self.0));
         hex.as_bytes()
             .chunks_exact(2)
             .map(|pair| u8::from_str_radix(&String::from_utf8_lossy(pair), 16).expect("hexadecimal"))
@@ -62,7 +63,11 @@ impl Record {
     /// All bytes that the calls of one hook were given, in order.
     #[must_use]
     pub fn stream(records: &[Record], hook: &str) -> Vec<u8> {
-        records.iter().filter(|record| record.hook() == hook).flat_map(|record| record.bytes("data")).collect()
+        records
+            .iter()
+            .filter(|record| record.hook() == hook)
+            .flat_map(|record| record.bytes("data"))
+            .collect()
     }
 
     /// The hooks in the order of their calls, without `idle` and with equal neighbours joined.

@@ -92,7 +92,6 @@ impl Sandbox {
     }
 
     /// Prepares `immortal start` of a group called `group` under a strategy.
-    #[must_use]
     pub fn launch(&self, strategy: &str) -> Launch<'_> {
         Launch::new(self, strategy)
     }
@@ -148,8 +147,11 @@ impl Sandbox {
             .map(|process| format!("{}: {}", process.pid, process.command_line()))
             .collect();
         assert!(left.is_empty(), "processes are left: {left:#?}");
-        let files: Vec<_> =
-            self.runtime_files().into_iter().filter(|path| path.to_string_lossy().contains("group")).collect();
+        let files: Vec<_> = self
+            .runtime_files()
+            .into_iter()
+            .filter(|path| path.to_string_lossy().contains("group"))
+            .collect();
         assert!(files.is_empty(), "files are left: {files:#?}");
         let listed = self.immortal(["list", "--json"]).run();
         listed.assert_code(0);

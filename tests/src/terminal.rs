@@ -74,7 +74,9 @@ impl Terminal {
     /// Waits until the screen shows a text.
     #[track_caller]
     pub fn wait_screen(&self, text: &str) {
-        eventually(&format!("{text:?} on the terminal"), || contains(&self.screen(), text.as_bytes()).then_some(()));
+        eventually(&format!("{text:?} on the terminal"), || {
+            contains(&self.screen(), text.as_bytes()).then_some(())
+        });
     }
 
     /// Everything that was shown.
