@@ -1,1 +1,56 @@
-//! Placeholder of the first commit; see the crate's description.
+//! Keeps a program alive and gives its output and its life events to monitors in shared libraries.
+//!
+//! [`Start`] starts a group: the program with a pump, which loads the monitors, and in strategy `daemon` a
+//! daemon that keeps the pump alive. The command `immortal` does the same from a shell; pump and daemon are that
+//! executable, started again.
+
+mod attached;
+mod cli;
+mod control;
+mod daemon;
+mod ending;
+mod frames;
+mod groups;
+mod launch;
+mod lifecycle;
+pub mod loader;
+mod logging;
+pub mod options;
+mod places;
+mod program;
+mod pump;
+mod role;
+mod signal;
+mod start;
+mod state;
+mod sys;
+
+pub use attached::Attached;
+pub use launch::{Restart, Strategy};
+pub use places::PlaceError;
+pub use program::ProgramError;
+pub use start::{GroupPids, Start, StartError, Started};
+
+use std::process::ExitCode;
+
+/// The whole command `immortal`: a role if it was started as one, else what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let hidden = std::env::args_os().nth(1);
+    let result = match hidden.as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some(loader::helper::ARGUMENT) => return loader::helper::run(),
+        Some("pump") => pump::run().map(|never| match never {}),
+        Some("daemon") => daemon::run(),
+        Some(_) | None => return cli::run(),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => role_failed(&error),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a role's stderr is where its parent or the next monitor reads")]
+fn role_failed(error: &role::RoleError) -> ExitCode {
+    eprintln!("error: {}", loader::chain(error));
+    ExitCode::from(125)
+}

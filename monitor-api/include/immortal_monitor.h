@@ -3,10 +3,10 @@
  *
  * A monitor is a shared library (.so, .dylib) that exports one data symbol:
  *
- *     IM_EXPORT const im_monitor immortal_monitor_v1 = { IM_MAGIC, IM_ABI, sizeof(im_monitor), ... };
+ *     const im_monitor immortal_monitor_v1 = { IM_MAGIC, IM_ABI, sizeof(im_monitor), ... };
  *
- * (C++: between `extern "C" {` and `}`, which also keeps a const object exported.)
- * Everything that crosses the boundary is in this file; it needs C99 or C++11.
+ * It is declared at the end of this file, with C linkage and exported even with -fvisibility=hidden. Everything else that
+ * crosses the boundary is in this file too; it needs C99 or C++11.
  *
  * Life of a monitor
  *   check    in a short-lived helper process, before anything is started
@@ -38,7 +38,7 @@
 extern "C" {
 #endif
 
-/* Before the definition of immortal_monitor_v1: exported even with -fvisibility=hidden. */
+/* Exports what it is put before, even with -fvisibility=hidden. */
 #if defined(__GNUC__) || defined(__clang__)
 #define IM_EXPORT __attribute__((visibility("default")))
 #else
@@ -285,8 +285,8 @@ typedef struct im_monitor {
   uint64_t reserved_numbers[4];     /* 0 */
 } im_monitor;
 
-/* To be defined by the monitor, with IM_EXPORT. */
-extern const im_monitor immortal_monitor_v1;
+/* To be defined by the monitor, without IM_EXPORT: this declaration exports it. */
+IM_EXPORT extern const im_monitor immortal_monitor_v1;
 
 #ifdef __cplusplus
 }

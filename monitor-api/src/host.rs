@@ -195,6 +195,9 @@ impl Host {
 impl core::fmt::Debug for Host {
     /// Shows label and group, never a setting.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Host").field("label", &self.label()).field("name", &self.name()).finish_non_exhaustive()
+        f.debug_struct("Host")
+            .field("label", &self.label())
+            .field("name", &self.name())
+            .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! Monitors for immortal.
+#![doc = include_str!("../README.md")]
 
 pub mod abi;
 #[doc(hidden)]

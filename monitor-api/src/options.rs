@@ -86,11 +86,7 @@ impl OptionSpec {
     }
 
     /// Declares one of the listed choices.
-    pub const fn one_of(
-        name: &'static str,
-        help: &'static str,
-        choices: &'static [&'static str],
-    ) -> Self {
+    pub const fn one_of(name: &'static str, help: &'static str, choices: &'static [&'static str]) -> Self {
         Self::new(name, help, Kind::OneOf(choices))
     }
 

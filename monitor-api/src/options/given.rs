@@ -24,7 +24,26 @@ pub struct Options {
     host: Host,
     specs: &'static [OptionSpec],
     /// One for each of `specs`.
-    values: Vec<Option<Vec<u8>>>,
+    values: Vec<Value>,
+}
+
+/// What an option has come to.
+#[derive(Clone)]
+enum Value {
+    /// Not given, and without a default.
+    Absent,
+    /// Given as `null`.
+    Null,
+    Bytes(Vec<u8>),
+}
+
+impl Value {
+    fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Absent | Self::Null => None,
+            Self::Bytes(bytes) => Some(bytes),
+        }
+    }
 }
 
 impl Options {
@@ -34,7 +53,7 @@ impl Options {
         specs: &'static [OptionSpec],
         given: impl Iterator<Item = Given<'a>>,
     ) -> Result<Self, OptionError> {
-        let mut slots: Vec<Option<Option<Vec<u8>>>> = vec![None; specs.len()];
+        let mut values = vec![Value::Absent; specs.len()];
         for given in given {
             let index = specs.iter().position(|spec| spec.name.as_bytes() == given.key).ok_or_else(|| {
                 OptionError::Unknown {
@@ -42,19 +61,19 @@ impl Options {
                     known: specs.iter().map(|spec| spec.name).collect(),
                 }
             })?;
-            slots[index] = Some(given.value_for(&specs[index])?);
+            values[index] = given.value_for(&specs[index])?;
         }
-        let mut values = Vec::with_capacity(specs.len());
-        for (spec, slot) in specs.iter().zip(slots) {
-            values.push(match (slot, spec.default) {
-                (Some(value), _) => value,
-                (None, Some(default)) => {
-                    Given { key: spec.name.as_bytes(), value: default.as_bytes(), is_json: false }
-                        .value_for(spec)?
+        for (spec, value) in specs.iter().zip(&mut values) {
+            match (&value, spec.default) {
+                (Value::Null | Value::Bytes(_), _) => {}
+                (Value::Absent, Some(default)) => {
+                    let given =
+                        Given { key: spec.name.as_bytes(), value: default.as_bytes(), is_json: false };
+                    *value = given.value_for(spec)?;
                 }
-                (None, None) if spec.required => return Err(missing(spec)),
-                (None, None) => None,
-            });
+                (Value::Absent, None) if spec.required => return Err(missing(spec)),
+                (Value::Absent, None) => {}
+            }
         }
         Ok(Self { host, specs, values })
     }
@@ -69,7 +88,15 @@ impl Options {
     /// # Errors
     /// If it is not declared.
     pub fn is_set(&self, key: &str) -> Result<bool, OptionError> {
-        Ok(self.find(key)?.1.is_some())
+        Ok(self.opt_bytes(key)?.is_some())
+    }
+
+    /// Whether the option was given as `null`, which is more than not given.
+    ///
+    /// # Errors
+    /// If it is not declared.
+    pub fn is_null(&self, key: &str) -> Result<bool, OptionError> {
+        Ok(matches!(self.find(key)?.1, Value::Null))
     }
 
     /// The value as bytes.
@@ -85,7 +112,7 @@ impl Options {
     /// # Errors
     /// If the option is not declared.
     pub fn opt_bytes(&self, key: &str) -> Result<Option<&[u8]>, OptionError> {
-        Ok(self.find(key)?.1)
+        Ok(self.find(key)?.1.bytes())
     }
 
     /// The value as text.
@@ -206,10 +233,10 @@ impl Options {
         })
     }
 
-    fn find(&self, key: &str) -> Result<(&'static OptionSpec, Option<&[u8]>), OptionError> {
+    fn find(&self, key: &str) -> Result<(&'static OptionSpec, &Value), OptionError> {
         let index = self.specs.iter().position(|spec| spec.name == key);
         let index = index.ok_or_else(|| OptionError::Undeclared { key: key.to_owned() })?;
-        Ok((&self.specs[index], self.values[index].as_deref()))
+        Ok((&self.specs[index], &self.values[index]))
     }
 
     fn read<'a, T>(
@@ -218,7 +245,7 @@ impl Options {
         parse: impl FnOnce(&'a str) -> Result<T, String>,
     ) -> Result<Option<T>, OptionError> {
         let (spec, value) = self.find(key)?;
-        let Some(value) = value else { return Ok(None) };
+        let Some(value) = value.bytes() else { return Ok(None) };
         let text = core::str::from_utf8(value).map_err(|_| "not valid UTF-8".to_owned());
         text.and_then(parse)
             .map(Some)
@@ -236,7 +263,7 @@ impl Options {
 impl core::fmt::Debug for Options {
     /// Shows which options are set, never their values.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let set = self.specs.iter().zip(&self.values).filter(|(_, value)| value.is_some());
+        let set = self.specs.iter().zip(&self.values).filter(|(_, value)| value.bytes().is_some());
         f.debug_list().entries(set.map(|(spec, _)| spec.name)).finish()
     }
 }
@@ -262,18 +289,18 @@ impl<'a> Given<'a> {
         Self { key, value, is_json: raw.kind == abi::OPT_JSON }
     }
 
-    /// The value's bytes once they fit the declaration; `None` for null.
-    fn value_for(&self, spec: &OptionSpec) -> Result<Option<Vec<u8>>, OptionError> {
+    /// The value once it fits the declaration.
+    fn value_for(&self, spec: &OptionSpec) -> Result<Value, OptionError> {
         let value = match self.is_json {
             false => self.value.to_vec(),
             true => match json::scalar(self.value).map_err(|why| self.invalid(spec, why))? {
-                Scalar::Null if spec.nullable => return Ok(None),
+                Scalar::Null if spec.nullable => return Ok(Value::Null),
                 Scalar::Null => return Err(self.invalid(spec, "cannot be null".to_owned())),
                 Scalar::Literal(text) | Scalar::Text(text) => text.into_bytes(),
             },
         };
         spec.judge(&value).map_err(|why| self.invalid(spec, why))?;
-        Ok(Some(value))
+        Ok(Value::Bytes(value))
     }
 
     fn invalid(&self, spec: &OptionSpec, why: String) -> OptionError {

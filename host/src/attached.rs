@@ -1,0 +1,220 @@
+//! Strategy `development`: what ties a group to the parent, which stays.
+//!
+//! The pump copies the process's output to the parent's own stdout and stderr by itself. The parent feeds its
+//! stdin to the process, copies the pump's stderr to its own, and ends the group when it is told to or dies.
+
+use crate::ending::Ending;
+use crate::frames::{Frame, Link};
+use crate::launch::number;
+use crate::sys::signals::Signals;
+use crate::sys::{family, fd};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+/// Exit status when the pump failed.
+const PUMP_FAILED: u8 = 125;
+
+/// The ends of the pipes between parent and group.
+#[derive(Debug)]
+pub(crate) struct Pipes {
+    stdin: (OwnedFd, OwnedFd),
+    stderr: (OwnedFd, OwnedFd),
+    relay: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// A group that ends with this program. Dropping it ends the group, without waiting for that.
+#[derive(Debug)]
+pub struct Attached {
+    link: Link,
+    pump: i32,
+    /// Reading end of the pump's stderr.
+    stderr: OwnedFd,
+    /// Where the pump's stderr goes.
+    relay: bool,
+}
+
+impl Attached {
+    pub(crate) fn pipes(relay: bool) -> io::Result<Pipes> {
+        let relay = match relay {
+            true => Some((io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?)),
+            false => None,
+        };
+        Ok(Pipes { stdin: fd::pipe()?, stderr: fd::pipe()?, relay })
+    }
+
+    /// Asks the group to end.
+    pub fn stop(&mut self) {
+        self.link.send(&Frame::Stop);
+    }
+
+    /// Waits for the end of the group and returns the exit status of the process as a shell has it (128+N for
+    /// signal N), 125 if the pump failed.
+    ///
+    /// # Errors
+    /// Waiting failed.
+    pub fn wait(self) -> io::Result<u8> {
+        self.wait_with(None)
+    }
+
+    /// As [`Attached::wait`]; SIGINT, SIGTERM and SIGHUP, which must be blocked, end the group, and a second one
+    /// ends it at once. Orphans that come to this process are reaped.
+    pub(crate) fn wait_with(mut self, mut signals: Option<Signals>) -> io::Result<u8> {
+        let mut status = None;
+        let mut asked = false;
+        loop {
+            let mut fds = vec![
+                PollFd::new(self.link.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.stderr.as_fd(), PollFlags::POLLIN),
+            ];
+            fds.extend(signals.as_ref().map(|signals| PollFd::new(signals.as_fd(), PollFlags::POLLIN)));
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            drop(fds);
+            self.copy_stderr();
+            while let Some(signal) = signals.as_mut().and_then(Signals::next) {
+                if signal == Signal::SIGCHLD {
+                    reap_strangers(self.pump);
+                } else {
+                    self.link.send(if asked { &Frame::Kill } else { &Frame::Stop });
+                    asked = true;
+                }
+            }
+            let (frames, gone) = self.link.receive();
+            for frame in frames {
+                if let Frame::Over { status: of_process } = frame {
+                    status = Some(of_process);
+                }
+            }
+            if gone {
+                break;
+            }
+        }
+        family::wait(self.pump);
+        self.copy_stderr();
+        Ok(status.unwrap_or(PUMP_FAILED))
+    }
+
+    /// Copies what is there of the pump's stderr; a broken stderr of ours loses it.
+    fn copy_stderr(&mut self) {
+        let bytes = read_available(&self.stderr);
+        if self.relay
+            && !bytes.is_empty()
+            && let Err(error) = io::stderr().write_all(&bytes)
+        {
+            log::debug!("relaying the pump's stderr: {error}");
+            self.relay = false;
+        }
+    }
+}
+
+fn reap_strangers(pump: i32) {
+    while let Some((child, _)) = family::peek_any() {
+        if child == pump || family::reap(child).is_none() {
+            break;
+        }
+    }
+}
+
+fn read_available(fd: &OwnedFd) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4096];
+    while let Ok(count) = nix::unistd::read(fd, &mut chunk) {
+        if count == 0 {
+            break;
+        }
+        bytes.extend_from_slice(&chunk[..count]);
+    }
+    bytes
+}
+
+impl Pipes {
+    /// What the pump gets of them.
+    pub(crate) fn descriptors(&self) -> Vec<(BorrowedFd<'_>, RawFd)> {
+        let mut descriptors =
+            vec![(self.stdin.0.as_fd(), number::STDIN), (self.stderr.0.as_fd(), number::CRASH)];
+        if let Some((stdout, stderr)) = &self.relay {
+            descriptors.extend([(stdout.as_fd(), number::RELAY_STDOUT), (stderr.as_fd(), number::RELAY_STDERR)]);
+        }
+        descriptors
+    }
+
+    /// The pump's stderr.
+    pub(crate) fn stderr(&self) -> BorrowedFd<'_> {
+        self.stderr.1.as_fd()
+    }
+
+    /// The group lives: begins to feed it.
+    pub(crate) fn attach(self, link: Link, pump: i32) -> Attached {
+        feed(self.stdin.1);
+        let stderr = self.stderr.0;
+        if let Err(error) = fd::set_nonblocking(&stderr) {
+            log::error!("preparing the pump's stderr: {error}");
+        }
+        Attached { link, pump, stderr, relay: self.relay.is_some() }
+    }
+
+    /// The start failed: reaps the pump and returns what it wrote to its stderr.
+    pub(crate) fn give_up(self, pump: i32) -> Vec<u8> {
+        family::wait(pump);
+        if let Err(error) = fd::set_nonblocking(&self.stderr.0) {
+            log::error!("preparing the pump's stderr: {error}");
+        }
+        read_available(&self.stderr.0)
+    }
+}
+
+/// Copies stdin to the process in a thread of its own, which ends with this program. A parent in the background
+/// does not take the terminal's input away from the foreground.
+fn feed(target: OwnedFd) {
+    let copy = move || {
+        let mut target = File::from(target);
+        let mut chunk = vec![0; 64 * 1024];
+        let mut stdin = io::stdin().lock();
+        loop {
+            match stdin.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(count) => {
+                    if target.write_all(&chunk[..count]).is_err() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A terminal that is not ours at the moment.
+                Err(error) if error.raw_os_error() == Some(libc::EIO) => {
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                Err(_) => break,
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("stdin".into()).spawn(copy) {
+        log::error!("feeding stdin: {error}");
+    }
+}
+
+/// Ends what a dead pump left behind: it came back to this process, which is its subreaper (Linux).
+pub(crate) fn sweep(stop_signal: i32, stop_timeout: Duration) {
+    let mut ending = Ending::new(stop_signal);
+    ending.clear(None, true);
+    let deadline = Instant::now() + stop_timeout;
+    let mut killed = false;
+    loop {
+        for child in family::children() {
+            family::reap(child);
+        }
+        if ending.is_over(None) {
+            return;
+        }
+        if !killed && Instant::now() >= deadline {
+            killed = true;
+            ending.kill(None);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,242 @@
+//! The one definition of the command line.
+
+use super::report::Failure;
+use crate::launch::{Restart, Strategy};
+use crate::signal;
+use crate::start::{Start, StartError};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use immortal_monitor_api::scalar;
+use log::LevelFilter;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Keeps a program alive and gives its output and its life events to monitors in shared libraries.
+#[derive(Debug, Parser)]
+#[command(name = "immortal", version, disable_help_subcommand = true)]
+pub(super) struct Cli {
+    /// Shows more of immortal's own log (-v info, -vv debug, -vvv trace)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// Shows errors only
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+impl Cli {
+    pub(super) fn log_level(&self) -> LevelFilter {
+        match (self.quiet, self.verbose) {
+            (true, _) => LevelFilter::Error,
+            (false, 0) => LevelFilter::Warn,
+            (false, 1) => LevelFilter::Info,
+            (false, 2) => LevelFilter::Debug,
+            (false, _) => LevelFilter::Trace,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Starts a program and keeps it alive
+    Start(Box<StartArgs>),
+    /// Verifies all that start verifies, starting nothing
+    Check(Box<StartArgs>),
+    /// Shows every group of this user
+    List {
+        /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows one group in full
+    Status {
+        /// Name of the group
+        name: String,
+        /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ends whole groups; returns when every process of theirs is gone
+    Stop {
+        /// Names of the groups
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        names: Vec<String>,
+        /// Ends every group
+        #[arg(long)]
+        all: bool,
+    },
+    /// Restarts the process of groups; returns when the new one runs
+    Restart {
+        /// Names of the groups
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StrategyArg {
+    Development,
+    Unattached,
+    Daemon,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum RestartArg {
+    Always,
+    OnFailure,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OnCrashArg {
+    Respawn,
+    Keep,
+}
+
+/// Everything after FILE belongs to the program.
+#[derive(Debug, Args)]
+#[command(override_usage = "immortal start [OPTIONS] FILE [ARGS]...")]
+pub(super) struct StartArgs {
+    /// Group name [default: base name of FILE]
+    #[arg(short, long)]
+    name: Option<String>,
+    /// How the group's processes relate
+    #[arg(short, long, alias = "mode", value_enum, default_value = "unattached")]
+    strategy: StrategyArg,
+    /// Monitor, by path or by name; repeatable [default: log]
+    #[arg(short, long, value_name = "[LABEL=]PATH_OR_NAME")]
+    monitor: Vec<OsString>,
+    /// Monitor option; repeatable; KEY:=JSON for raw JSON, KEY=@FILE to read the value from a file, LABEL.KEY to
+    /// address one monitor
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    option: Vec<OsString>,
+    /// Interpreter: runs PROGRAM FILE ARGS
+    #[arg(long, value_name = "PROGRAM")]
+    exec: Option<OsString>,
+    /// Sets a variable of the process's environment; repeatable
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    env: Vec<OsString>,
+    /// Starts the process's environment empty
+    #[arg(long)]
+    env_clear: bool,
+    /// Working directory of the process [default: the caller's]
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<PathBuf>,
+    /// When to respawn
+    #[arg(long, value_enum, default_value = "always")]
+    restart: RestartArg,
+    /// Never respawns
+    #[arg(long, conflicts_with = "restart")]
+    no_auto: bool,
+    /// A run at least this long is stable
+    #[arg(long, value_name = "DUR", default_value = "1s", value_parser = scalar::duration)]
+    stable: Duration,
+    /// First pause after unstable deaths in a row
+    #[arg(long, value_name = "DUR", default_value = "100ms", value_parser = scalar::duration)]
+    backoff: Duration,
+    /// Longest pause
+    #[arg(long, value_name = "DUR", default_value = "10s", value_parser = scalar::duration)]
+    backoff_max: Duration,
+    /// Signal of a polite stop
+    #[arg(long, value_name = "SIG", default_value = "TERM", value_parser = signal::parse)]
+    stop_signal: i32,
+    /// How long a polite stop may take before SIGKILL
+    #[arg(long, value_name = "DUR", default_value = "10s", value_parser = scalar::duration)]
+    stop_timeout: Duration,
+    /// How long a monitor may take to be ready
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = scalar::duration)]
+    setup_timeout: Duration,
+    /// How much of the pump's stderr the daemon keeps
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = scalar::size)]
+    buffer_limit: u64,
+    /// Development: does not relay output to this terminal
+    #[arg(long)]
+    no_relay: bool,
+    /// What becomes of the process when pump or daemon dies
+    #[arg(long, value_enum, default_value = "respawn")]
+    on_crash: OnCrashArg,
+    /// Directory searched first for monitors; repeatable
+    #[arg(long, value_name = "DIR")]
+    monitor_path: Vec<PathBuf>,
+    /// Prints a machine-readable result
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The program, and all that belongs to it
+    #[arg(required = true, trailing_var_arg = true, value_names = ["FILE", "ARGS"])]
+    program: Vec<OsString>,
+}
+
+fn usage(what: impl Into<String>, why: impl Into<String>) -> Failure {
+    StartError::Usage { what: what.into(), why: why.into() }.into()
+}
+
+fn pair(argument: &OsStr) -> Result<(OsString, OsString), Failure> {
+    let bytes = argument.as_bytes();
+    match bytes.iter().position(|byte| *byte == b'=') {
+        Some(at) if at > 0 => {
+            let part = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+            Ok((part(&bytes[..at]), part(&bytes[at + 1..])))
+        }
+        Some(_) | None => Err(usage("option --env", "it must be KEY=VALUE")),
+    }
+}
+
+impl StartArgs {
+    /// What to start, and whether this process stays with it.
+    pub(super) fn into_start(self) -> Result<(Start, bool), Failure> {
+        let mut program = self.program.into_iter();
+        let file = program.next().unwrap_or_default();
+        let strategy = match self.strategy {
+            StrategyArg::Development => Strategy::Development,
+            StrategyArg::Unattached => Strategy::Unattached,
+            StrategyArg::Daemon => Strategy::Daemon,
+        };
+        if matches!(self.on_crash, OnCrashArg::Keep) {
+            let why = "this version cannot keep the process running while its pump is replaced";
+            return Err(StartError::Role {
+                status: 125,
+                text: format!("option --on-crash keep: {why}"),
+                hint: Some("leave it out, or use --on-crash respawn".into()),
+            }
+            .into());
+        }
+        let restart = match (self.no_auto, self.restart) {
+            (true, _) | (false, RestartArg::Never) => Restart::Never,
+            (false, RestartArg::Always) => Restart::Always,
+            (false, RestartArg::OnFailure) => Restart::OnFailure,
+        };
+        let mut start = Start::new(file)
+            .args(program)
+            .strategy(strategy)
+            .restart(restart)
+            .stable(self.stable)
+            .backoff(self.backoff, self.backoff_max)
+            .stop(self.stop_signal, self.stop_timeout)
+            .setup_timeout(self.setup_timeout)
+            .buffer_limit(self.buffer_limit)
+            .relay(!self.no_relay)
+            .executable(crate::role::own_executable());
+        if let Some(name) = self.name {
+            start = start.name(name);
+        }
+        if let Some(exec) = self.exec {
+            start = start.exec(exec);
+        }
+        if let Some(directory) = self.cwd {
+            start = start.cwd(directory);
+        }
+        if self.env_clear {
+            start = start.env_clear();
+        }
+        for variable in &self.env {
+            let (key, value) = pair(variable)?;
+            start = start.env(key, value);
+        }
+        start = self.monitor.into_iter().fold(start, Start::monitor);
+        start = self.option.into_iter().fold(start, Start::option);
+        start = self.monitor_path.into_iter().fold(start, Start::monitor_path);
+        Ok((start, strategy == Strategy::Development))
+    }
+}

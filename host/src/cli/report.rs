@@ -1,0 +1,195 @@
+//! What a command says: results on stdout, errors as one line on stderr.
+
+#![expect(clippy::print_stderr, reason = "this is where errors are shown")]
+
+use crate::groups::{GroupError, pids_json};
+use crate::loader::{chain, one_line};
+use crate::start::{StartError, Started};
+use serde_json::{Value, json};
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+/// A command that failed: its exit status, what and why, and what to do.
+#[derive(Debug)]
+pub(super) struct Failure {
+    status: u8,
+    text: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// Shows it; returns the exit status.
+    pub(super) fn report(&self) -> ExitCode {
+        eprintln!("error: {}", self.text);
+        if let Some(hint) = &self.hint {
+            eprintln!("hint: {}", one_line(hint));
+        }
+        ExitCode::from(self.status)
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self { status: error.status(), text: chain(&error), hint: error.hint() }
+    }
+}
+
+impl From<GroupError> for Failure {
+    fn from(error: GroupError) -> Self {
+        Self { status: 1, text: chain(&error), hint: error.hint() }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self { status: 1, text: format!("unable to write the result: {error}"), hint: None }
+    }
+}
+
+/// A wrong command line: one line and a hint, or the help that was asked for.
+pub(super) fn usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            if error.print().is_err() {
+                return ExitCode::FAILURE;
+            }
+            return ExitCode::SUCCESS;
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            eprintln!("error: command line: a command is missing");
+            eprintln!("hint: immortal --help lists them");
+            return ExitCode::from(2);
+        }
+        _ => {}
+    }
+    let text = error.to_string();
+    let what: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("tip:"))
+        .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
+        .collect();
+    let what = what.join(" ");
+    eprintln!("error: command line: {}", what.trim_start_matches("error: "));
+    let tip = text.lines().map(str::trim).find_map(|line| line.strip_prefix("tip: "));
+    eprintln!("hint: {}", tip.unwrap_or("immortal --help, immortal start --help"));
+    ExitCode::from(2)
+}
+
+/// Writes one JSON value.
+pub(super) fn json(value: &Value) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{value}")
+}
+
+/// The text of a JSON value, without quotes.
+pub(super) fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".into(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+/// The result of `start` for programs.
+pub(super) fn started_json(started: &Started) -> Value {
+    let pids = started.pids;
+    json!({
+        "name": started.name,
+        "pids": pids_json(pids.process.into(), pids.monitor.into(), pids.daemon.into()),
+    })
+}
+
+/// The result of `start` for people.
+pub(super) fn started(started: &Started) -> io::Result<()> {
+    let pids = started.pids;
+    let daemon = pids.daemon.map(|pid| format!(", daemon {pid}")).unwrap_or_default();
+    let mut out = io::stdout().lock();
+    writeln!(out, "started {}: process {}, monitor {}{daemon}", started.name, pids.process, pids.monitor)
+}
+
+/// A span as people say it.
+fn span(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d {}h", seconds / 86400, seconds % 86400 / 3600),
+    }
+}
+
+/// All groups as a table.
+pub(super) fn table(groups: &[Value]) -> io::Result<()> {
+    let heads = ["NAME", "STRATEGY", "STATE", "PID", "UPTIME", "RESTARTS", "MONITORS"].map(String::from);
+    let rows = groups.iter().map(|group| {
+        let monitors = group["monitors"].as_array().into_iter().flatten();
+        let uptime = group["uptime_s"].as_f64().filter(|_| !group["pids"]["process"].is_null());
+        [
+            text(&group["name"]),
+            text(&group["strategy"]),
+            text(&group["state"]),
+            text(&group["pids"]["process"]),
+            uptime.map_or_else(|| "-".into(), span),
+            text(&group["restarts"]),
+            monitors.map(|monitor| text(&monitor["label"])).collect::<Vec<_>>().join(","),
+        ]
+    });
+    let rows: Vec<[String; 7]> = std::iter::once(heads).chain(rows).collect();
+    let widths: Vec<usize> =
+        (0..7).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
+    let coloured = io::stdout().is_terminal();
+    let mut out = io::stdout().lock();
+    for (number, row) in rows.iter().enumerate() {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let padding = " ".repeat(widths[column] - cell.len());
+            let shown = match (coloured && number > 0 && column == 2, cell.as_str()) {
+                (true, "running") => format!("\x1b[32m{cell}\x1b[0m"),
+                (true, "failed" | "orphaned") => format!("\x1b[31m{cell}\x1b[0m"),
+                (true, _) => format!("\x1b[33m{cell}\x1b[0m"),
+                (false, _) => cell.clone(),
+            };
+            line.push_str(&shown);
+            line.push_str(&padding);
+            line.push_str("  ");
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// One group for people: a line a fact.
+pub(super) fn status(group: &Value) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let Some(object) = group.as_object() else { return Ok(()) };
+    for (key, value) in object {
+        match value {
+            Value::Object(inner) if key == "pids" || key == "last_exit" => {
+                let facts = inner.iter().map(|(key, value)| format!("{key} {}", text(value)));
+                writeln!(out, "{key:17} {}", facts.collect::<Vec<_>>().join(", "))?;
+            }
+            Value::Object(inner) => {
+                writeln!(out, "{key}")?;
+                for (key, value) in inner {
+                    writeln!(out, "  {key:15} {}", text(value))?;
+                }
+            }
+            Value::Array(items) if key == "monitors" => {
+                for monitor in items {
+                    let [label, name, path] = ["label", "name", "path"].map(|part| text(&monitor[part]));
+                    writeln!(out, "{:17} {label} ({name}, {path})", "monitor")?;
+                }
+            }
+            Value::Array(items) => {
+                let items: Vec<String> = items.iter().map(text).collect();
+                writeln!(out, "{key:17} {}", items.join(" "))?;
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                writeln!(out, "{key:17} {}", text(value))?;
+            }
+        }
+    }
+    Ok(())
+}

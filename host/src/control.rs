@@ -1,0 +1,39 @@
+//! The control socket: one line of JSON each way.
+//!
+//! A request is `{"v":1,"command":"stop"}` or `{"v":1,"command":"restart"}`; the answer `{"v":1,"ok":true}` or
+//! `{"v":1,"ok":false,"error":"…"}`. `stop` is answered when it is noted, `restart` when the new process runs.
+
+mod client;
+mod server;
+
+pub(crate) use client::{ClientError, request};
+pub(crate) use server::{ClientId, Server};
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the protocol.
+const VERSION: u32 = 1;
+/// The longest line that is accepted, in bytes.
+const LINE_BYTES: usize = 64 * 1024;
+
+/// What is wanted of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Command {
+    Stop,
+    Restart,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Request {
+    v: u32,
+    command: Command,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Answer {
+    v: u32,
+    ok: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}

@@ -1,0 +1,39 @@
+//! The asking side of the control socket.
+
+use super::{Answer, Command, Request, VERSION};
+use crate::places::{CONTROL, GroupFiles};
+use crate::sys::socket;
+use std::io::{self, BufRead, BufReader, Write};
+use std::time::Duration;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Why a group did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("nobody answers")]
+    Unreachable(#[source] io::Error),
+    /// The role that had taken the request is gone; another one may take it.
+    #[error("the answer did not come")]
+    Broken(#[source] io::Error),
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Asks for something and waits for the answer.
+pub(crate) fn request(files: &GroupFiles, command: Command) -> Result<(), ClientError> {
+    let mut stream = socket::connect(&files.directory, CONTROL).map_err(ClientError::Unreachable)?;
+    let broken = ClientError::Broken;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
+    let mut line = serde_json::to_vec(&Request { v: VERSION, command }).map_err(|e| broken(e.into()))?;
+    line.push(b'\n');
+    stream.write_all(&line).map_err(broken)?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).map_err(broken)?;
+    if answer.is_empty() {
+        return Err(broken(io::ErrorKind::UnexpectedEof.into()));
+    }
+    let answer: Answer = serde_json::from_str(&answer).map_err(|e| broken(e.into()))?;
+    if answer.ok { Ok(()) } else { Err(ClientError::Refused(answer.error.unwrap_or_default())) }
+}

@@ -1,0 +1,426 @@
+//! The daemon: keeps the pump alive and holds what must outlive it.
+//!
+//! No plugin, one thread. It is a subreaper: when the pump dies, the process becomes its child, so that its end
+//! is known and its number cannot pass to another process before it is ended.
+
+mod life;
+mod tail;
+
+use crate::control::{ClientId, Command as Wish, Server};
+use crate::ending::Ending;
+use crate::frames::{Frame, Link};
+use crate::launch::number;
+use crate::role::{self, Extra, Group, Role, RoleError, attempt};
+use crate::state::{Member, State};
+use crate::sys::signals::Signals;
+use crate::sys::{clock, family, fd, socket};
+use life::{Action, Event, Life, Outcome, Phase, Timer};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+use tail::Tail;
+
+/// Runs the daemon until it leaves.
+///
+/// # Errors
+/// It could not even begin.
+pub(crate) fn run() -> Result<u8, RoleError> {
+    let mut daemon = Daemon::begin(role::begin()?)?;
+    Ok(daemon.live())
+}
+
+/// The pump that lives.
+struct Pump {
+    pid: i32,
+    link: Link,
+    since: Instant,
+}
+
+struct Daemon {
+    group: Group,
+    life: Life,
+    signals: Signals,
+    server: Server,
+    /// To the parent, until it has its answer.
+    parent: Option<Link>,
+    /// Closes when the pump that executed this daemon has ended.
+    predecessor: Option<OwnedFd>,
+    pump: Option<Pump>,
+    /// Stderr of the pumps: the writing end is for them.
+    stderr: (OwnedFd, OwnedFd),
+    tail: Tail,
+    timers: [Option<Instant>; Timer::ALL.len()],
+    ending: Ending,
+    sweeping: bool,
+    /// This daemon has started a pump before.
+    spawned: bool,
+    /// The process that the dead pump left.
+    process: i32,
+    events: VecDeque<Event>,
+    restarting: Vec<ClientId>,
+    failure: Option<Frame>,
+    status: Option<u8>,
+}
+
+impl Daemon {
+    fn begin(group: Group) -> Result<Self, RoleError> {
+        attempt("become a subreaper", family::become_subreaper())?;
+        group.page.set_member(Member::Daemon, nix::unistd::getpid().as_raw());
+        let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+        let signals = attempt("watch signals", Signals::watch(&signals))?;
+        let listener = match &group.listener {
+            Some(listener) => Some(attempt("keep the control socket", listener.try_clone())?),
+            None => None,
+        };
+        let parent = match fd::adopt(number::LINK) {
+            Some(fd) => Some(attempt("keep the link", Link::new(fd))?),
+            None => None,
+        };
+        let predecessor = fd::adopt(number::PREDECESSOR);
+        let stderr = attempt("make a pipe", fd::pipe())?;
+        attempt("make a pipe", fd::set_nonblocking(&stderr.0))?;
+        let policy = &group.launch.policy;
+        let (life, actions) = Life::new(policy.clone(), group.page.executed(), predecessor.is_some());
+        let mut daemon = Self {
+            life,
+            signals,
+            server: Server::new(listener),
+            parent,
+            predecessor,
+            pump: None,
+            stderr,
+            tail: Tail::new(policy.buffer_limit),
+            timers: [None; Timer::ALL.len()],
+            ending: Ending::new(policy.stop_signal),
+            sweeping: false,
+            spawned: false,
+            process: 0,
+            events: VecDeque::new(),
+            restarting: Vec::new(),
+            failure: None,
+            status: None,
+            group,
+        };
+        daemon.carry_out(actions);
+        Ok(daemon)
+    }
+
+    fn live(&mut self) -> u8 {
+        loop {
+            while let Some(event) = self.events.pop_front() {
+                log::debug!("{event:?} while {:?}", self.life.phase());
+                self.life.set_unstable(self.group.page.unstable());
+                let actions = self.life.step(event);
+                if self.life.phase() != Phase::Up || !actions.is_empty() {
+                    self.group.page.set_unstable(self.life.unstable());
+                }
+                self.carry_out(actions);
+                if let Some(status) = self.status {
+                    return status;
+                }
+            }
+            self.wait();
+        }
+    }
+
+    fn wait(&mut self) {
+        // Only while no pump is there to serve them.
+        let accepting = self.pump.is_none();
+        let timeout = self.timeout();
+        let mut fds = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.stderr.0.as_fd(), PollFlags::POLLIN),
+        ];
+        fds.extend(self.parent.as_ref().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.pump.as_ref().map(|pump| PollFd::new(pump.link.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.predecessor.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.server.poll_fds(accepting));
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => log::error!("waiting for events: {error}"),
+        }
+        drop(fds);
+        self.take_stderr();
+        self.take_parent();
+        self.take_pump_frames();
+        self.take_predecessor();
+        self.take_signals();
+        self.take_wishes(accepting);
+        self.take_timers();
+        self.look_at_sweep();
+    }
+
+    fn timeout(&self) -> PollTimeout {
+        let next = self.timers.iter().flatten().min();
+        let wait = next.map(|at| at.saturating_duration_since(Instant::now()));
+        let polls = self.sweeping && (self.ending.polls() || !family::is_child(self.process));
+        let wait = wait.into_iter().chain(polls.then_some(Duration::from_millis(20))).min();
+        wait.map_or(PollTimeout::NONE, |wait| {
+            PollTimeout::try_from(wait.saturating_add(Duration::from_micros(999))).unwrap_or(PollTimeout::MAX)
+        })
+    }
+
+    fn take_stderr(&mut self) {
+        let mut chunk = [0; 16 * 1024];
+        let mut flooded = false;
+        // Bounded, so that a flood cannot keep the daemon from everything else.
+        for _ in 0..64 {
+            match nix::unistd::read(&self.stderr.0, &mut chunk) {
+                Ok(0) | Err(Errno::EAGAIN) => break,
+                Ok(count) => flooded |= self.tail.add(&chunk[..count], Instant::now()),
+                Err(Errno::EINTR) => {}
+                Err(error) => {
+                    log::error!("reading the pump's stderr: {error}");
+                    break;
+                }
+            }
+        }
+        if flooded {
+            self.events.push_back(Event::Flooded);
+        }
+    }
+
+    fn take_parent(&mut self) {
+        let Some(parent) = &mut self.parent else { return };
+        let (frames, gone) = parent.receive();
+        if gone || frames.iter().any(|frame| matches!(frame, Frame::Stop | Frame::Kill)) {
+            self.parent = None;
+            self.events.push_back(Event::ShutdownAsked);
+        }
+    }
+
+    fn take_pump_frames(&mut self) {
+        let Some(pump) = &mut self.pump else { return };
+        let (frames, _) = pump.link.receive();
+        for frame in frames {
+            match frame {
+                Frame::Started { .. } => self.started(frame),
+                Frame::Failed { .. } => self.failure = Some(frame),
+                Frame::Ending => self.events.push_back(Event::PumpEnds),
+                Frame::Terminated => self.events.push_back(Event::PumpTerminated),
+                Frame::Over { .. } | Frame::Stop | Frame::Kill => {}
+            }
+        }
+    }
+
+    fn started(&mut self, frame: Frame) {
+        self.events.push_back(Event::Started);
+        if let Some(mut parent) = self.parent.take() {
+            parent.send(&frame);
+        }
+        for client in std::mem::take(&mut self.restarting) {
+            self.server.answer(client, Ok(()));
+        }
+    }
+
+    fn take_predecessor(&mut self) {
+        let Some(fd) = &self.predecessor else { return };
+        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0) {
+            self.predecessor = None;
+            self.events.push_back(Event::PredecessorGone);
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Some(signal) = self.signals.next() {
+            match signal {
+                Signal::SIGTERM => self.events.push_back(Event::Terminated),
+                Signal::SIGINT | Signal::SIGHUP => self.events.push_back(Event::Interrupted),
+                _ => self.take_children(),
+            }
+        }
+    }
+
+    fn take_children(&mut self) {
+        if let Some(pump) = &self.pump
+            && let Some(exit) = family::reap(pump.pid)
+        {
+            log::info!("pump {} ended: {exit:?}", pump.pid);
+            let ran = pump.since.elapsed();
+            // What it said and wrote before it died comes first.
+            self.take_pump_frames();
+            self.take_stderr();
+            self.pump = None;
+            self.process = self.group.page.pids().process;
+            self.group.page.set_member(Member::Pump, 0);
+            self.events.push_back(Event::PumpDied { ran, jitter: jitter() });
+        }
+        if self.sweeping {
+            for child in family::children() {
+                if child != self.process && family::peek(child).is_some() {
+                    family::reap(child);
+                }
+            }
+        } else if self.pump.is_some() {
+            // Adopted strangers only; the pump, if it has just died, was reaped above.
+            while let Some((child, _)) = family::peek_any() {
+                if self.pump.as_ref().is_some_and(|pump| pump.pid == child) || family::reap(child).is_none() {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn take_wishes(&mut self, accepting: bool) {
+        for (client, wish) in self.server.take(accepting) {
+            match wish {
+                Wish::Stop => {
+                    self.server.answer(client, Ok(()));
+                    self.events.push_back(Event::ShutdownAsked);
+                }
+                Wish::Restart if self.life.is_ending() => {
+                    self.server.answer(client, Err("the group is ending".into()));
+                }
+                Wish::Restart => {
+                    self.restarting.push(client);
+                    self.events.push_back(Event::RestartAsked);
+                }
+            }
+        }
+    }
+
+    fn take_timers(&mut self) {
+        let now = Instant::now();
+        for timer in Timer::ALL {
+            if self.timers[timer as usize].is_some_and(|at| at <= now) {
+                self.timers[timer as usize] = None;
+                self.events.push_back(Event::Elapsed(timer));
+            }
+        }
+    }
+
+    /// The process that the pump left: our child (subreaper), or a stranger where there is no subreaper.
+    fn process_is_gone(&self) -> bool {
+        if family::is_child(self.process) {
+            return family::peek(self.process).is_some();
+        }
+        self.process == 0 || family::stat(self.process).is_none_or(|stat| stat.ended)
+    }
+
+    fn look_at_sweep(&mut self) {
+        if !self.sweeping || !self.process_is_gone() {
+            return;
+        }
+        self.take_children();
+        let process = (self.process != 0).then_some(self.process);
+        if !self.ending.is_over(process) {
+            return;
+        }
+        self.sweeping = false;
+        if let Some(exit) = family::reap(self.process) {
+            self.group.page.process_ended(exit);
+        }
+        self.process = 0;
+        self.group.page.set_member(Member::Process, 0);
+        self.events.push_back(Event::Swept);
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            log::debug!("{action:?}");
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::SpawnPump => self.spawn_pump(),
+            Action::KillPump => {
+                if let Some(pump) = &self.pump {
+                    log::warn!("the pump floods its stderr: it is killed");
+                    family::signal(pump.pid, libc::SIGKILL);
+                }
+            }
+            Action::StopPump => self.tell_pump(&Frame::Stop),
+            Action::AnnounceTerm => self.tell_pump(&Frame::Terminated),
+            Action::Sweep => self.sweep(),
+            Action::Kill => self.ending.kill((self.process != 0).then_some(self.process)),
+            Action::Arm(timer, span) => self.timers[timer as usize] = Some(Instant::now() + span),
+            Action::Disarm(timer) => self.timers[timer as usize] = None,
+            Action::State(state) => self.set_state(state),
+            Action::Leave(outcome) => self.leave(outcome),
+        }
+    }
+
+    fn tell_pump(&mut self, frame: &Frame) {
+        if let Some(pump) = &mut self.pump {
+            pump.link.send(frame);
+        }
+    }
+
+    fn set_state(&self, state: State) {
+        let wait = self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
+        let wait_ns = wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(0));
+        let next = if state == State::Backoff { clock::wall_ns() + wait_ns } else { 0 };
+        self.group.page.set_state(state, next);
+    }
+
+    fn sweep(&mut self) {
+        self.sweeping = true;
+        let leader = family::is_child(self.process) || family::stat(self.process).is_some_and(|stat| !stat.ended);
+        if !leader {
+            self.process = 0;
+        }
+        let process = (self.process != 0).then_some(self.process);
+        self.ending.clear(process, true);
+        self.ending.signal(process);
+        self.look_at_sweep();
+    }
+
+    fn spawn_pump(&mut self) {
+        if let Err(error) = self.try_spawn_pump() {
+            log::error!("unable to start a pump: {error}");
+            self.events.push_back(Event::PumpNotStarted { jitter: jitter() });
+        }
+    }
+
+    fn try_spawn_pump(&mut self) -> std::io::Result<()> {
+        use immortal_monitor_api::abi;
+        let page = self.group.page;
+        let (message, cut_bytes) = self.tail.message();
+        // The first pump of a daemon is told why the daemon was started, which is on the page already.
+        if std::mem::replace(&mut self.spawned, true) {
+            page.set_why(abi::WHY_PUMP_RESTART, cut_bytes);
+            page.count_restart(Member::Pump);
+        }
+        let (ours, theirs) = socket::pair()?;
+        let message = fd::sealed(&message)?;
+        let descriptors = vec![
+            (theirs.as_fd(), number::LINK),
+            (self.stderr.0.as_fd(), number::CRASH),
+            (message.as_fd(), number::MESSAGE),
+        ];
+        let extra = Extra { descriptors, stderr: Some(self.stderr.1.as_fd()), detached: false };
+        let pid = self.group.start(Role::Pump, extra)?;
+        log::info!("pump {pid} is started");
+        self.tail.clear();
+        self.pump = Some(Pump { pid, link: Link::new(ours)?, since: Instant::now() });
+        Ok(())
+    }
+
+    fn leave(&mut self, outcome: Outcome) {
+        log::info!("the daemon leaves: {outcome:?}");
+        self.status = Some(match outcome {
+            Outcome::StartFailed => {
+                let line = self.tail.last_line().unwrap_or_else(|| "the pump died and left no text".into());
+                let frame = self.failure.take().unwrap_or(Frame::Failed { status: 125, text: line, hint: None });
+                if let Some(parent) = &mut self.parent {
+                    parent.send(&frame);
+                }
+                125
+            }
+            Outcome::Ended => 0,
+            Outcome::Killed => return self.status = Some(125),
+        });
+        self.group.remove_files();
+    }
+}
+
+/// 0 to 200 per mille, from the low digits of the clock.
+fn jitter() -> u16 {
+    u16::try_from(clock::monotonic_ns() / 1000 % 201).unwrap_or(0)
+}

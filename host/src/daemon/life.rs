@@ -1,0 +1,292 @@
+//! What a daemon does next, decided without doing anything: `step(event) -> actions`.
+//!
+//! A daemon keeps one pump alive. When the pump dies, it ends what the pump left, and spawns another one: at
+//! once if the dead one had run for long enough, else after a pause that grows. No I/O, no clock, no pid.
+
+use crate::launch::Policy;
+use crate::lifecycle::{TERM_GRACE, pause};
+use crate::state::State;
+use std::time::Duration;
+
+/// Where in its life the daemon is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Phase {
+    /// The pump that executed this daemon has not ended yet.
+    Succeeding,
+    /// The pump lives.
+    Up,
+    /// The pump is dead, what it left is being ended.
+    Sweeping,
+    /// A pause before the next pump.
+    Pausing,
+    /// This daemon has left.
+    Over,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Event {
+    /// The pump that executed this daemon has ended.
+    PredecessorGone,
+    /// The pump says that the process runs.
+    Started,
+    /// The pump says that the group is to end.
+    PumpEnds,
+    /// The pump got SIGTERM.
+    PumpTerminated,
+    /// The pump died; `jitter`: 0 to 200 per mille for a pause.
+    PumpDied { ran: Duration, jitter: u16 },
+    /// The pump could not be started.
+    PumpNotStarted { jitter: u16 },
+    /// Nothing is left of what the pump left.
+    Swept,
+    /// The pump is in an error loop.
+    Flooded,
+    /// The end of the group is wanted.
+    ShutdownAsked,
+    /// A restart of the process is wanted while no pump lives.
+    RestartAsked,
+    /// This daemon got SIGTERM.
+    Terminated,
+    /// This daemon got SIGINT or SIGHUP.
+    Interrupted,
+    /// A timer ran out.
+    Elapsed(Timer),
+}
+
+/// A span that is being measured; one of each at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Timer {
+    Stop,
+    Backoff,
+    Term,
+}
+
+impl Timer {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Stop, Self::Backoff, Self::Term];
+}
+
+/// How a daemon leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Outcome {
+    /// The group was never there: nothing was executed.
+    StartFailed,
+    /// The group has ended as it was asked to.
+    Ended,
+    /// This daemon was killed; the pump executes a new one.
+    Killed,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Action {
+    SpawnPump,
+    KillPump,
+    /// Tell the pump to end the group.
+    StopPump,
+    /// Tell the pump that this daemon got SIGTERM.
+    AnnounceTerm,
+    /// End politely what the pump left: the process, its group, everyone.
+    Sweep,
+    /// Send SIGKILL to all of it.
+    Kill,
+    Arm(Timer, Duration),
+    Disarm(Timer),
+    State(State),
+    Leave(Outcome),
+}
+
+/// The state of a daemon's life.
+#[derive(Debug, Clone)]
+pub(crate) struct Life {
+    policy: Policy,
+    phase: Phase,
+    executed: bool,
+    ending: bool,
+    unstable: u32,
+    last: (Duration, u16),
+    terminated: bool,
+    pump_terminated: bool,
+}
+
+impl Life {
+    /// Begins a daemon's life: `executed`: the process ran before; `succeeding`: a pump executed this daemon.
+    pub(crate) fn new(policy: Policy, executed: bool, succeeding: bool) -> (Self, Vec<Action>) {
+        let phase = if succeeding { Phase::Succeeding } else { Phase::Up };
+        let life = Self {
+            policy,
+            phase,
+            executed,
+            ending: false,
+            unstable: 0,
+            last: (Duration::ZERO, 0),
+            terminated: false,
+            pump_terminated: false,
+        };
+        let actions = if succeeding { Vec::new() } else { vec![Action::SpawnPump] };
+        (life, actions)
+    }
+
+    /// Where in its life the daemon is.
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Whether the group is about to end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    /// Unstable deaths in a row, which the pumps count on.
+    pub(crate) fn unstable(&self) -> u32 {
+        self.unstable
+    }
+
+    /// Takes over what the pumps have counted.
+    pub(crate) fn set_unstable(&mut self, count: u32) {
+        self.unstable = count;
+    }
+
+    /// Takes one event and says what to do about it, in this order.
+    pub(crate) fn step(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.phase != Phase::Over {
+            self.take(event, &mut actions);
+        }
+        actions
+    }
+
+    fn take(&mut self, event: Event, out: &mut Vec<Action>) {
+        match event {
+            Event::PredecessorGone if self.phase == Phase::Succeeding => {
+                if self.ending { self.sweep(out) } else { self.spawn(out) }
+            }
+            Event::Started => self.executed = true,
+            Event::PumpEnds => self.ending = true,
+            Event::PumpTerminated => {
+                self.pump_terminated = true;
+                if self.terminated {
+                    self.end(out);
+                }
+            }
+            Event::PumpDied { ran, jitter } if self.phase == Phase::Up => self.pump_died((ran, jitter), out),
+            Event::PumpNotStarted { jitter } if self.phase == Phase::Up => {
+                self.pump_died((Duration::ZERO, jitter), out);
+            }
+            Event::Swept if self.phase == Phase::Sweeping => self.swept(out),
+            Event::Flooded if self.phase == Phase::Up => out.push(Action::KillPump),
+            Event::ShutdownAsked => self.end(out),
+            Event::RestartAsked if self.phase == Phase::Pausing && !self.ending => {
+                self.unstable = 0;
+                out.push(Action::Disarm(Timer::Backoff));
+                self.spawn(out);
+            }
+            Event::Terminated => self.terminated(out),
+            Event::Interrupted if self.phase == Phase::Up && !self.ending => self.go(Outcome::Killed, out),
+            Event::Interrupted => self.end(out),
+            Event::Elapsed(timer) => self.elapsed(timer, out),
+            Event::PredecessorGone
+            | Event::PumpDied { .. }
+            | Event::PumpNotStarted { .. }
+            | Event::Swept
+            | Event::Flooded
+            | Event::RestartAsked => {}
+        }
+    }
+
+    fn spawn(&mut self, out: &mut Vec<Action>) {
+        self.phase = Phase::Up;
+        self.pump_terminated = false;
+        out.push(Action::State(State::Starting));
+        out.push(Action::SpawnPump);
+    }
+
+    fn pump_died(&mut self, last: (Duration, u16), out: &mut Vec<Action>) {
+        self.last = last;
+        self.sweep(out);
+    }
+
+    fn sweep(&mut self, out: &mut Vec<Action>) {
+        self.phase = Phase::Sweeping;
+        out.push(Action::State(State::Stopping));
+        out.push(Action::Arm(Timer::Stop, self.policy.stop_timeout));
+        out.push(Action::Sweep);
+    }
+
+    fn swept(&mut self, out: &mut Vec<Action>) {
+        out.push(Action::Disarm(Timer::Stop));
+        if !self.executed {
+            return self.go(Outcome::StartFailed, out);
+        }
+        if self.ending {
+            return self.go(Outcome::Ended, out);
+        }
+        let (ran, jitter) = self.last;
+        if ran >= self.policy.stable {
+            self.unstable = 0;
+            return self.spawn(out);
+        }
+        self.unstable = self.unstable.saturating_add(1);
+        match pause(&self.policy, self.unstable, jitter) {
+            Duration::ZERO => self.spawn(out),
+            pause => {
+                self.phase = Phase::Pausing;
+                out.push(Action::Arm(Timer::Backoff, pause));
+                out.push(Action::State(State::Backoff));
+            }
+        }
+    }
+
+    /// The group is to end: the pump does it if it lives.
+    fn end(&mut self, out: &mut Vec<Action>) {
+        if self.ending {
+            return;
+        }
+        self.ending = true;
+        out.push(Action::Disarm(Timer::Term));
+        match self.phase {
+            Phase::Up => out.push(Action::StopPump),
+            Phase::Pausing => {
+                out.push(Action::Disarm(Timer::Backoff));
+                self.sweep(out);
+            }
+            Phase::Succeeding | Phase::Sweeping | Phase::Over => {}
+        }
+    }
+
+    fn terminated(&mut self, out: &mut Vec<Action>) {
+        let first = !self.terminated;
+        self.terminated = true;
+        if self.phase != Phase::Up || self.pump_terminated {
+            self.end(out);
+        } else if first && !self.ending {
+            out.push(Action::AnnounceTerm);
+            out.push(Action::Arm(Timer::Term, TERM_GRACE));
+        }
+        if self.pump_terminated && first {
+            // The pump waits to hear it.
+            out.push(Action::AnnounceTerm);
+        }
+    }
+
+    fn elapsed(&mut self, timer: Timer, out: &mut Vec<Action>) {
+        match timer {
+            Timer::Stop if self.phase == Phase::Sweeping => out.push(Action::Kill),
+            Timer::Backoff if self.phase == Phase::Pausing => self.spawn(out),
+            Timer::Term if self.ending => {}
+            Timer::Term if self.phase == Phase::Up => self.go(Outcome::Killed, out),
+            // No pump lives that could execute a new daemon.
+            Timer::Term => self.end(out),
+            Timer::Stop | Timer::Backoff => {}
+        }
+    }
+
+    fn go(&mut self, outcome: Outcome, out: &mut Vec<Action>) {
+        self.phase = Phase::Over;
+        out.push(Action::Leave(outcome));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! Ends processes politely: the stop signal first, SIGKILL when the time is up.
+//!
+//! A signal reaches the process group only while its leader is not reaped, so its number cannot have passed to
+//! strangers. What left the group, with a session of its own or forked twice, comes back to this process when
+//! its parent dies (subreaper), and is found among the descendants.
+
+use crate::sys::family;
+
+/// What is being ended.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    stop_signal: i32,
+    /// Nothing, the process group, or everyone.
+    scope: Option<Scope>,
+    /// Descendants outside the group that have got the stop signal.
+    signalled: Vec<i32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Scope {
+    everyone: bool,
+}
+
+impl Ending {
+    pub(crate) fn new(stop_signal: i32) -> Self {
+        Self { stop_signal, scope: None, signalled: Vec::new() }
+    }
+
+    /// Whether time has to pass until the end can be seen: nobody tells without a subreaper.
+    pub(crate) fn polls(&self) -> bool {
+        self.scope.is_some() && cfg!(portable_path)
+    }
+
+    /// Sends the stop signal to the process group.
+    pub(crate) fn signal(&self, process: Option<i32>) {
+        if let Some(pid) = process {
+            family::signal_group(pid, self.stop_signal);
+            family::signal_group(pid, libc::SIGCONT);
+        }
+    }
+
+    /// Sends SIGKILL to the process group and to every descendant.
+    pub(crate) fn kill(&self, process: Option<i32>) {
+        if let Some(pid) = process {
+            family::signal_group(pid, libc::SIGKILL);
+        }
+        for pid in family::descendants() {
+            family::signal(pid, libc::SIGKILL);
+        }
+    }
+
+    /// Begins to end what is left of a dead process: of its group, or everyone.
+    pub(crate) fn clear(&mut self, process: Option<i32>, everyone: bool) {
+        self.scope = Some(Scope { everyone });
+        self.signalled.clear();
+        if !self.group_is_empty(process) {
+            self.signal(process);
+        }
+    }
+
+    /// Looks whether nothing is left; true once.
+    pub(crate) fn is_over(&mut self, process: Option<i32>) -> bool {
+        let Some(Scope { everyone }) = self.scope else { return false };
+        if !self.group_is_empty(process) {
+            return false;
+        }
+        if everyone && !self.strangers_are_gone(process) {
+            return false;
+        }
+        self.scope = None;
+        true
+    }
+
+    fn group_is_empty(&self, process: Option<i32>) -> bool {
+        let Some(leader) = process else { return true };
+        if family::children() == [leader] {
+            return true;
+        }
+        let in_group = |pid: &i32| {
+            *pid != leader && family::stat(*pid).is_some_and(|stat| stat.group == leader && !stat.ended)
+        };
+        !family::descendants().iter().any(in_group)
+    }
+
+    /// Each gets the stop signal once, when the process group is gone.
+    fn strangers_are_gone(&mut self, process: Option<i32>) -> bool {
+        let mut gone = true;
+        for pid in family::descendants() {
+            if Some(pid) == process || family::stat(pid).is_none_or(|stat| stat.ended) {
+                continue;
+            }
+            gone = false;
+            if !self.signalled.contains(&pid) {
+                self.signalled.push(pid);
+                family::signal(pid, self.stop_signal);
+                family::signal(pid, libc::SIGCONT);
+            }
+        }
+        gone
+    }
+}

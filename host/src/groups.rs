@@ -1,0 +1,243 @@
+//! Groups as `list`, `status`, `stop` and `restart` see them: from outside, by their files.
+
+use crate::control::{self, ClientError, Command};
+use crate::places::{self, Facts, GroupFiles, PlaceError};
+use crate::state::{Member, Snapshot, State};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a group may answer nobody: a role is being replaced.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Why a command on a group failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GroupError {
+    #[error("group {0}: there is none of this name")]
+    Unknown(String),
+    #[error("group {0}: it has failed")]
+    Failed(String),
+    #[error("group {0}: its process is orphaned")]
+    Orphaned(String),
+    #[error("group {name}")]
+    Client { name: String, source: ClientError },
+    #[error("group {name}")]
+    System { name: String, source: std::io::Error },
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+}
+
+impl GroupError {
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unknown(_) => Some("immortal list shows the groups there are".into()),
+            Self::Failed(name) | Self::Orphaned(name) => {
+                Some(format!("start it again with immortal start --name {name} …, or remove it: immortal stop {name}"))
+            }
+            Self::Place(error) => error.hint(),
+            Self::Client { .. } | Self::System { .. } => None,
+        }
+    }
+}
+
+/// One group at one moment.
+#[derive(Debug)]
+pub(crate) struct Group {
+    name: String,
+    files: GroupFiles,
+    snapshot: Snapshot,
+    facts: Facts,
+}
+
+impl Group {
+    /// Reads a group; `None`: there is none of this name, or nothing is left of it.
+    fn read(runtime: &Path, name: &str) -> Option<Self> {
+        let files = GroupFiles::of(runtime, name);
+        let snapshot = Snapshot::read(&files.page())?;
+        // A start that is under way or was killed on the way is no group yet.
+        if !snapshot.executed() && !snapshot.has_roles() {
+            return None;
+        }
+        let facts = files.read_facts()?;
+        Some(Self { name: name.to_owned(), files, snapshot, facts })
+    }
+
+    fn state(&self) -> State {
+        self.snapshot.state()
+    }
+
+    /// Why a group that has failed did.
+    fn reason(&self) -> Option<String> {
+        if self.state() != State::Failed {
+            return None;
+        }
+        let noted = self.snapshot.reason();
+        let line = self.files.last_stderr_line();
+        noted.or_else(|| Some(format!("the pump died: {}", line.as_deref().unwrap_or("it left no text"))))
+    }
+
+    /// The group as `list` shows it.
+    pub(crate) fn json(&self) -> Value {
+        let snapshot = &self.snapshot;
+        let state = self.state();
+        let pid = |member| match snapshot.alive(member) {
+            0 => Value::Null,
+            pid => pid.into(),
+        };
+        let (restarts, monitor_restarts, daemon_restarts) = snapshot.restarts();
+        let last_exit = snapshot.last_exit().map(|last| {
+            json!({
+                "code": last.exit.code,
+                "signal": last.exit.signal.map(crate::signal::name),
+                "at": rfc3339(last.at_ns),
+            })
+        });
+        let uptime = match snapshot.alive(Member::Process) {
+            0 => 0.0,
+            _ => crate::sys::clock::wall_ns().saturating_sub(snapshot.since_ns()) as f64 / 1e9,
+        };
+        let monitors: Vec<_> = self
+            .facts
+            .monitors
+            .iter()
+            .map(|monitor| json!({"label": monitor.label, "name": monitor.name, "path": monitor.path}))
+            .collect();
+        ordered([
+            ("name", self.name.clone().into()),
+            ("strategy", self.facts.strategy.clone().into()),
+            ("state", state.name().into()),
+            ("reason", self.reason().into()),
+            ("pids", pids_json(pid(Member::Process), pid(Member::Pump), pid(Member::Daemon))),
+            ("started_at", rfc3339(snapshot.since_ns()).into()),
+            ("uptime_s", uptime.into()),
+            ("restarts", restarts.into()),
+            ("monitor_restarts", monitor_restarts.into()),
+            ("daemon_restarts", daemon_restarts.into()),
+            ("last_exit", last_exit.unwrap_or(Value::Null)),
+            ("monitors", monitors.into()),
+            ("file", self.facts.file.clone().into()),
+            ("args", self.facts.args.clone().into()),
+        ])
+    }
+
+    /// The group as `status` shows it.
+    pub(crate) fn full_json(&self) -> Value {
+        let mut object = self.json();
+        let report = self.snapshot.report().and_then(|report| serde_json::from_str(&report).ok());
+        object["unstable"] = self.snapshot.unstable().into();
+        object["next_attempt"] = self.snapshot.next_attempt_ns().map(rfc3339).into();
+        object["reports"] = report.unwrap_or_else(|| json!({}));
+        object["settings"] = self.facts.settings.clone();
+        object
+    }
+}
+
+fn ordered<const N: usize>(pairs: [(&str, Value); N]) -> Value {
+    Value::Object(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+/// The three pids in the order of the contract.
+pub(crate) fn pids_json(process: Value, monitor: Value, daemon: Value) -> Value {
+    ordered([("process", process), ("monitor", monitor), ("daemon", daemon)])
+}
+
+fn rfc3339(ns: u64) -> String {
+    Timestamp::from_nanosecond(i128::from(ns)).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
+}
+
+/// All groups of this user, by name.
+pub(crate) fn all() -> Result<Vec<Group>, GroupError> {
+    let Some(runtime) = places::existing_runtime_directory()? else { return Ok(Vec::new()) };
+    let mut names: Vec<String> = std::fs::read_dir(&runtime)
+        .map(|entries| entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+        .unwrap_or_default();
+    names.sort_unstable();
+    Ok(names.iter().filter_map(|name| Group::read(&runtime, name)).collect())
+}
+
+/// The group of this name.
+pub(crate) fn find(name: &str) -> Result<Group, GroupError> {
+    let runtime = places::existing_runtime_directory()?;
+    let valid = crate::start::valid_name(name.to_owned()).is_ok();
+    let group = runtime.filter(|_| valid).and_then(|runtime| Group::read(&runtime, name));
+    group.ok_or_else(|| GroupError::Unknown(name.to_owned()))
+}
+
+/// Ends a group; returns when every process of it is gone. A failed one is removed.
+pub(crate) fn stop(name: &str) -> Result<(), GroupError> {
+    let system = |source| GroupError::System { name: name.to_owned(), source };
+    let group = find(name)?;
+    let members = [Member::Process, Member::Pump, Member::Daemon];
+    let mut known: Vec<(Member, Snapshot)> = members.map(|member| (member, group.snapshot.clone())).to_vec();
+    let deadline = Instant::now() + SILENCE;
+    let mut snapshot = group.snapshot.clone();
+    while snapshot.has_roles() {
+        match control::request(&group.files, Command::Stop) {
+            Ok(()) => break,
+            Err(ClientError::Refused(why)) => {
+                return Err(GroupError::Client { name: name.to_owned(), source: ClientError::Refused(why) });
+            }
+            Err(source) if Instant::now() >= deadline => {
+                return Err(GroupError::Client { name: name.to_owned(), source });
+            }
+            // A role is just being replaced, or the group ends by itself.
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+        match Snapshot::read(&group.files.page()) {
+            Some(now) => snapshot = now,
+            None => break,
+        }
+    }
+    if let Some(now) = Snapshot::read(&group.files.page()) {
+        known.extend(members.map(|member| (member, now.clone())));
+    }
+    group.files.wait_for_end().map_err(system)?;
+    // Their locks are gone; their pids follow within a moment.
+    let patience = Instant::now() + Duration::from_secs(2);
+    while known.iter().any(|(member, page)| *member != Member::Process && page.alive(*member) != 0) {
+        if Instant::now() >= patience {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    remove_rest(&group.files).map_err(system)
+}
+
+/// Ends an orphaned process and removes the files that nobody else removed.
+fn remove_rest(files: &GroupFiles) -> std::io::Result<()> {
+    let Ok(lock) = File::open(files.lock()) else { return Ok(()) };
+    if lock.try_lock().is_err() {
+        // Somebody has started a new group of this name.
+        return Ok(());
+    }
+    if let Some(snapshot) = Snapshot::read(&files.page()) {
+        places::end_orphan(files, &snapshot);
+    }
+    files.remove(&lock);
+    Ok(())
+}
+
+/// Restarts the process of a group; returns when the new one runs.
+pub(crate) fn restart(name: &str) -> Result<(), GroupError> {
+    let deadline = Instant::now() + SILENCE;
+    loop {
+        let group = find(name)?;
+        match group.state() {
+            State::Failed => return Err(GroupError::Failed(name.to_owned())),
+            State::Orphaned => return Err(GroupError::Orphaned(name.to_owned())),
+            State::Starting | State::Running | State::Stopping | State::Backoff | State::Stopped => {}
+        }
+        match control::request(&group.files, Command::Restart) {
+            Ok(()) => return Ok(()),
+            Err(source @ ClientError::Refused(_)) => {
+                return Err(GroupError::Client { name: name.to_owned(), source });
+            }
+            Err(source) if Instant::now() >= deadline => {
+                return Err(GroupError::Client { name: name.to_owned(), source });
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What a group was started with: fixed for its life, and handed from role to role by an inherited descriptor.
+//!
+//! Nothing of it travels in arguments or in the environment, which others can read or inherit.
+
+use crate::loader::{Checked, Settings};
+use serde::{Deserialize, Serialize};
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+/// Version of this format. Roles of one group are one executable, so they never differ in it; a reload will.
+pub(crate) const FORMAT: u32 = 1;
+
+/// Bytes of a path, an argument or an environment variable.
+pub(crate) type Bytes = Vec<u8>;
+
+/// The numbers under which a role finds its descriptors.
+pub(crate) mod number {
+    use super::RawFd;
+
+    /// The launch data.
+    pub(crate) const LAUNCH: RawFd = 3;
+    /// The group's lock, one open description shared by all roles.
+    pub(crate) const LOCK: RawFd = 4;
+    /// The listening control socket.
+    pub(crate) const LISTENER: RawFd = 5;
+    /// The state page.
+    pub(crate) const PAGE: RawFd = 6;
+    /// Both ends of the stream of stdout.
+    pub(crate) const STDOUT: (RawFd, RawFd) = (7, 8);
+    /// Both ends of the stream of stderr.
+    pub(crate) const STDERR: (RawFd, RawFd) = (9, 10);
+    /// Socket to whoever started this role: the parent, or the pump's daemon.
+    pub(crate) const LINK: RawFd = 11;
+    /// The pump's own stderr: the file of an unattached pump, or the reading end that keeps a pipe unbroken.
+    pub(crate) const CRASH: RawFd = 12;
+    /// Stderr of the pump that died before this one.
+    pub(crate) const MESSAGE: RawFd = 13;
+    /// Development: reading end of the process's stdin.
+    pub(crate) const STDIN: RawFd = 14;
+    /// Development: the parent's stdout.
+    pub(crate) const RELAY_STDOUT: RawFd = 15;
+    /// Development: the parent's stderr.
+    pub(crate) const RELAY_STDERR: RawFd = 16;
+    /// Reading end of a pipe whose writing end a predecessor holds: its end of file says that it is gone.
+    pub(crate) const PREDECESSOR: RawFd = 17;
+}
+
+/// How the group's processes relate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Strategy {
+    /// The pump is a child of the parent, which stays and relays.
+    Development,
+    /// The pump stands alone.
+    Unattached,
+    /// A daemon and a pump keep each other alive.
+    Daemon,
+}
+
+impl Strategy {
+    /// The name used everywhere.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Unattached => "unattached",
+            Self::Daemon => "daemon",
+        }
+    }
+}
+
+/// When a process that ended is respawned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Restart {
+    /// After every end.
+    Always,
+    /// After any end but exit code 0.
+    OnFailure,
+    /// Never.
+    Never,
+}
+
+impl Restart {
+    /// The name used everywhere.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::OnFailure => "on-failure",
+            Self::Never => "never",
+        }
+    }
+}
+
+/// When to start again, and how to end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Policy {
+    pub(crate) restart: Restart,
+    pub(crate) stable: Duration,
+    pub(crate) backoff: Duration,
+    pub(crate) backoff_max: Duration,
+    pub(crate) stop_signal: i32,
+    pub(crate) stop_timeout: Duration,
+    pub(crate) setup_timeout: Duration,
+    pub(crate) buffer_limit: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            restart: Restart::Always,
+            stable: Duration::from_secs(1),
+            backoff: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(10),
+            stop_signal: libc::SIGTERM,
+            stop_timeout: Duration::from_secs(10),
+            setup_timeout: Duration::from_secs(30),
+            buffer_limit: 1024 * 1024,
+        }
+    }
+}
+
+/// The user's program.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Program {
+    /// Interpreter, as given.
+    pub(crate) exec: Option<Bytes>,
+    /// The file, as given.
+    pub(crate) file: Bytes,
+    /// Its arguments.
+    pub(crate) args: Vec<Bytes>,
+    /// The caller's directory: what relative names are relative to.
+    pub(crate) caller_directory: Bytes,
+    /// Working directory of the process, absolute.
+    pub(crate) directory: Bytes,
+    /// Starts from an empty environment.
+    pub(crate) env_clear: bool,
+    /// Variables set on top.
+    pub(crate) env: Vec<(Bytes, Bytes)>,
+}
+
+/// What a group was started with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Launch {
+    pub(crate) format: u32,
+    pub(crate) name: String,
+    pub(crate) strategy: Strategy,
+    /// The group's directory.
+    pub(crate) directory: Option<Bytes>,
+    pub(crate) program: Program,
+    pub(crate) policy: Policy,
+    pub(crate) monitors: Vec<Checked>,
+    /// Highest level that immortal's own log shows, as the number of `log::LevelFilter`.
+    pub(crate) log_level: u8,
+}
+
+/// The settings that monitors can read, the same for all of them; `environment` is the process's.
+pub(crate) fn settings(
+    name: &str,
+    strategy: Strategy,
+    directory: Option<&Bytes>,
+    program: &Program,
+    environment: Vec<Bytes>,
+) -> Settings {
+    let mut single = vec![
+        ("name".to_owned(), name.as_bytes().to_vec()),
+        ("strategy".to_owned(), strategy.name().as_bytes().to_vec()),
+        ("file".to_owned(), program.file.clone()),
+        ("cwd".to_owned(), program.directory.clone()),
+    ];
+    single.extend(program.exec.clone().map(|exec| ("exec".to_owned(), exec)));
+    single.extend(directory.cloned().map(|directory| ("directory".to_owned(), directory)));
+    Settings { single, lists: vec![("args".to_owned(), program.args.clone()), ("env".to_owned(), environment)] }
+}
+
+impl Launch {
+    /// The settings that monitors can read.
+    pub(crate) fn settings(&self, environment: Vec<Bytes>) -> Settings {
+        settings(&self.name, self.strategy, self.directory.as_ref(), &self.program, environment)
+    }
+
+    /// Turns the launch data into what the descriptor holds.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).expect("plain data can be encoded")
+    }
+
+    /// Reads the launch data back.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, postcard::Error> {
+        postcard::from_bytes(bytes)
+    }
+}

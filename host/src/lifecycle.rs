@@ -1,0 +1,608 @@
+//! What a pump does next, decided without doing anything: `step(event) -> actions`.
+//!
+//! A pump prepares its monitors, spawns the process, and from then on lives in a circle: running, dead (its
+//! output and its end are delivered, what is left of its process group is ended), pausing perhaps, running again.
+//! Four things leave the circle: the group is to end, the daemon has died, a monitor's hook has failed, or this
+//! pump itself was told to die. Whatever comes, the process is ended politely first, unless somebody else will.
+//!
+//! No I/O, no clock, no pid, no log: time comes as an event, and a failed action is an event too.
+
+use crate::launch::{Policy, Restart, Strategy};
+use crate::state::State;
+use std::time::Duration;
+
+/// How long monitors may take to end in order.
+pub(crate) const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the delivery of a dead process's output may take when the group is to end.
+pub(crate) const DELIVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a role that got SIGTERM waits to hear that its partner got one too.
+pub(crate) const TERM_GRACE: Duration = Duration::from_millis(100);
+
+/// Where in its life the pump is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Phase {
+    /// The monitors are being set up.
+    Preparing,
+    /// The relay was asked to stop reading, so that no byte comes before its event.
+    Holding,
+    /// The process is being started; the result comes next.
+    Spawning,
+    /// The process runs.
+    Running,
+    /// The process runs and has got the stop signal.
+    Ending,
+    /// The process is dead, its output and its end are being delivered.
+    Delivering,
+    /// The process is dead, what is left of it is being ended.
+    Clearing,
+    /// A pause before the next attempt.
+    Pausing,
+    /// The process ended and is not to be respawned by itself.
+    Held,
+    /// The monitors end in order.
+    Finishing,
+    /// This pump has left.
+    Over,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Event {
+    /// All monitors are ready and were given what was left in the streams; the relay reads no more.
+    MonitorsReady,
+    /// The relay reads no more.
+    RelayHeld,
+    /// The process was executed.
+    Spawned,
+    /// The process could not be executed.
+    SpawnFailed,
+    /// The process ended; `success`: with code 0, `jitter`: 0 to 200 per mille for a pause.
+    ProcessDied { ran: Duration, success: bool, jitter: u16 },
+    /// The dead process's output and its end were delivered; the relay reads no more.
+    Delivered,
+    /// Nothing is left of what was to be cleared.
+    Cleared,
+    /// A timer ran out.
+    Elapsed(Timer),
+    /// A restart of the process is wanted.
+    RestartAsked,
+    /// The end of the group is wanted.
+    ShutdownAsked,
+    /// The end of the process is wanted at once.
+    KillAsked,
+    /// The daemon is gone.
+    DaemonDied,
+    /// A hook failed, or a monitor was not ready in time: the relay is gone.
+    HookFailed,
+    /// The monitors have ended.
+    Finished,
+    /// This pump got SIGTERM.
+    Terminated,
+    /// This pump got SIGINT or SIGHUP.
+    Interrupted,
+    /// The daemon got SIGTERM.
+    DaemonTerminated,
+}
+
+/// A span that is being measured; one of each at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Timer {
+    Setup,
+    Stop,
+    Backoff,
+    Deliver,
+    Finish,
+    Term,
+}
+
+impl Timer {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Setup, Self::Stop, Self::Backoff, Self::Deliver, Self::Finish, Self::Term];
+}
+
+/// How a pump leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Outcome {
+    /// The group was never there: nothing was executed.
+    StartFailed,
+    /// The group has ended as it was asked to.
+    Ended,
+    /// The group has ended because this pump could not go on, and nobody replaces it.
+    Failed,
+    /// A hook failed; the daemon ends the process and starts a new pump.
+    Crashed,
+    /// This pump was killed; the daemon ends the process and starts a new pump.
+    Killed,
+    /// A new daemon was started, which starts a new pump.
+    HandedOver,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Action {
+    /// Make the relay stop reading.
+    Hold,
+    /// Let the relay read.
+    Read,
+    /// Start the process.
+    Spawn,
+    /// Tell the monitors that the process runs, then let the relay read.
+    TellSpawned { respawn: bool },
+    /// Give the monitors what the dead process wrote, then its end.
+    TellExited,
+    /// Send the stop signal to the process group.
+    Signal,
+    /// Send SIGKILL to the process group and to every descendant that left it.
+    Kill,
+    /// End politely what is left: of the process group, or of everyone who descends from it.
+    Clear { everyone: bool },
+    /// Reap the dead process.
+    Reap,
+    Arm(Timer, Duration),
+    Disarm(Timer),
+    State(State),
+    /// Tell the daemon that the group is to end.
+    AnnounceEnd,
+    /// Tell the daemon that this pump got SIGTERM.
+    AnnounceTerm,
+    /// Let the monitors end in order.
+    Finish,
+    /// Execute a new daemon.
+    StartDaemon,
+    Leave(Outcome),
+}
+
+/// What the pump is about to reach; a higher one replaces a lower one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Goal {
+    /// What the policy says.
+    Policy,
+    Restart,
+    HandOver,
+    Fail,
+    Shutdown,
+}
+
+/// The state of a pump's life.
+#[derive(Debug, Clone)]
+pub(crate) struct Lifecycle {
+    policy: Policy,
+    strategy: Strategy,
+    phase: Phase,
+    goal: Goal,
+    /// The process was executed at least once in the life of the group.
+    executed: bool,
+    /// A pump before this one left the process ended on purpose.
+    start_held: bool,
+    /// The relay does not read.
+    relay_held: bool,
+    /// The relay is gone or hangs: nothing can be delivered any more.
+    relay_gone: bool,
+    unstable: u32,
+    last: (Duration, bool, u16),
+    stop_armed: bool,
+    terminated: bool,
+    daemon_terminated: bool,
+}
+
+impl Lifecycle {
+    /// Begins a pump's life: `executed`, `start_held` and `unstable` are what the pump before it left.
+    pub(crate) fn new(
+        policy: Policy,
+        strategy: Strategy,
+        executed: bool,
+        start_held: bool,
+        unstable: u32,
+    ) -> (Self, Vec<Action>) {
+        let setup_timeout = policy.setup_timeout;
+        let lifecycle = Self {
+            policy,
+            strategy,
+            phase: Phase::Preparing,
+            goal: Goal::Policy,
+            executed,
+            start_held,
+            relay_held: false,
+            relay_gone: false,
+            unstable,
+            last: (Duration::ZERO, false, 0),
+            stop_armed: false,
+            terminated: false,
+            daemon_terminated: false,
+        };
+        (lifecycle, vec![Action::State(State::Starting), Action::Arm(Timer::Setup, setup_timeout)])
+    }
+
+    /// Where in its life the pump is.
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Unstable deaths in a row.
+    pub(crate) fn unstable(&self) -> u32 {
+        self.unstable
+    }
+
+    /// Whether the group is about to end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.goal >= Goal::Fail || self.phase == Phase::Over
+    }
+
+    /// Takes one event and says what to do about it, in this order.
+    pub(crate) fn step(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.phase != Phase::Over {
+            self.take(event, &mut actions);
+        }
+        actions
+    }
+
+    fn take(&mut self, event: Event, out: &mut Vec<Action>) {
+        match event {
+            Event::MonitorsReady => self.monitors_ready(out),
+            Event::RelayHeld => self.relay_held(out),
+            Event::Spawned => self.spawned(out),
+            Event::SpawnFailed => self.spawn_failed(out),
+            Event::ProcessDied { ran, success, jitter } => self.process_died((ran, success, jitter), out),
+            Event::Delivered => self.delivered(out),
+            Event::Cleared => self.cleared(out),
+            Event::Elapsed(timer) => self.elapsed(timer, out),
+            Event::RestartAsked => self.restart_asked(out),
+            Event::ShutdownAsked => self.pursue(Goal::Shutdown, out),
+            Event::KillAsked => out.push(Action::Kill),
+            Event::DaemonDied => self.daemon_died(out),
+            Event::HookFailed => self.hook_failed(out),
+            Event::Finished => self.finished(out),
+            Event::Terminated => self.terminated(out),
+            Event::Interrupted => self.killed(out),
+            Event::DaemonTerminated => self.daemon_terminated(out),
+        }
+    }
+
+    fn monitors_ready(&mut self, out: &mut Vec<Action>) {
+        if self.phase != Phase::Preparing {
+            return;
+        }
+        self.relay_held = true;
+        out.push(Action::Disarm(Timer::Setup));
+        if self.start_held { self.hold(out) } else { self.spawn(out) }
+    }
+
+    fn relay_held(&mut self, out: &mut Vec<Action>) {
+        self.relay_held = true;
+        if self.phase == Phase::Holding {
+            self.spawn(out);
+        }
+    }
+
+    fn spawn(&mut self, out: &mut Vec<Action>) {
+        if self.relay_held {
+            self.phase = Phase::Spawning;
+            out.push(Action::Spawn);
+        } else {
+            self.phase = Phase::Holding;
+            out.push(Action::Hold);
+        }
+    }
+
+    fn spawned(&mut self, out: &mut Vec<Action>) {
+        if self.phase != Phase::Spawning {
+            return;
+        }
+        self.phase = Phase::Running;
+        self.relay_held = false;
+        out.push(Action::State(State::Running));
+        out.push(Action::TellSpawned { respawn: self.executed });
+        self.executed = true;
+    }
+
+    fn spawn_failed(&mut self, out: &mut Vec<Action>) {
+        if self.phase != Phase::Spawning {
+            return;
+        }
+        if self.executed {
+            self.phase = Phase::Running;
+            self.process_died((Duration::ZERO, false, self.last.2), out);
+        } else {
+            self.finish(out);
+        }
+    }
+
+    fn process_died(&mut self, last: (Duration, bool, u16), out: &mut Vec<Action>) {
+        if !matches!(self.phase, Phase::Running | Phase::Ending) {
+            return;
+        }
+        self.last = last;
+        self.phase = Phase::Delivering;
+        // The end of a process that goes with its daemon has no event of its own, and what it left in the
+        // streams is for the next pump.
+        if self.relay_gone || self.goal == Goal::HandOver {
+            return self.clear(out);
+        }
+        out.push(Action::TellExited);
+        if self.goal >= Goal::Fail {
+            out.push(Action::Arm(Timer::Deliver, DELIVER_TIMEOUT));
+        }
+    }
+
+    fn delivered(&mut self, out: &mut Vec<Action>) {
+        self.relay_held = true;
+        if self.phase == Phase::Delivering {
+            out.push(Action::Disarm(Timer::Deliver));
+            self.clear(out);
+        }
+    }
+
+    /// Ends what is left: for a respawn the process group, for good everyone.
+    fn clear(&mut self, out: &mut Vec<Action>) {
+        self.phase = Phase::Clearing;
+        if !self.stop_armed {
+            self.stop_armed = true;
+            out.push(Action::Arm(Timer::Stop, self.policy.stop_timeout));
+        }
+        out.push(Action::Clear { everyone: self.goal >= Goal::HandOver });
+    }
+
+    fn cleared(&mut self, out: &mut Vec<Action>) {
+        if self.phase != Phase::Clearing {
+            return;
+        }
+        self.stop_armed = false;
+        out.push(Action::Disarm(Timer::Stop));
+        out.push(Action::Reap);
+        self.decide(out);
+    }
+
+    /// The process is dead and nothing is left of it: what now?
+    fn decide(&mut self, out: &mut Vec<Action>) {
+        match self.goal {
+            Goal::HandOver | Goal::Fail | Goal::Shutdown => self.finish(out),
+            Goal::Restart => {
+                self.goal = Goal::Policy;
+                self.unstable = 0;
+                if self.terminated { self.wait(out) } else { self.spawn(out) }
+            }
+            Goal::Policy if self.terminated => self.wait(out),
+            Goal::Policy if !self.wants_respawn() => self.hold(out),
+            Goal::Policy => self.respawn(out),
+        }
+    }
+
+    fn wants_respawn(&self) -> bool {
+        match self.policy.restart {
+            Restart::Always => true,
+            Restart::OnFailure => !self.last.1,
+            Restart::Never => false,
+        }
+    }
+
+    fn respawn(&mut self, out: &mut Vec<Action>) {
+        let (ran, _, jitter) = self.last;
+        if ran >= self.policy.stable {
+            self.unstable = 0;
+            return self.spawn(out);
+        }
+        self.unstable = self.unstable.saturating_add(1);
+        match pause(&self.policy, self.unstable, jitter) {
+            Duration::ZERO => self.spawn(out),
+            pause => {
+                self.wait(out);
+                out.push(Action::Arm(Timer::Backoff, pause));
+                out.push(Action::State(State::Backoff));
+            }
+        }
+    }
+
+    /// No process runs and none is being started; the relay reads what strangers may still write.
+    fn wait(&mut self, out: &mut Vec<Action>) {
+        self.phase = Phase::Pausing;
+        self.read(out);
+    }
+
+    fn hold(&mut self, out: &mut Vec<Action>) {
+        if self.strategy == Strategy::Development {
+            self.goal = Goal::Shutdown;
+            return self.clear(out);
+        }
+        self.phase = Phase::Held;
+        out.push(Action::State(State::Stopped));
+        self.read(out);
+    }
+
+    fn read(&mut self, out: &mut Vec<Action>) {
+        if self.relay_held {
+            self.relay_held = false;
+            out.push(Action::Read);
+        }
+    }
+
+    fn restart_asked(&mut self, out: &mut Vec<Action>) {
+        match self.phase {
+            Phase::Running if self.goal == Goal::Policy => {
+                self.goal = Goal::Restart;
+                self.end_process(out);
+            }
+            Phase::Delivering | Phase::Clearing => self.goal = self.goal.max(Goal::Restart),
+            Phase::Pausing | Phase::Held if !self.terminated => {
+                self.unstable = 0;
+                out.push(Action::Disarm(Timer::Backoff));
+                out.push(Action::State(State::Starting));
+                self.spawn(out);
+            }
+            Phase::Pausing
+            | Phase::Held
+            | Phase::Running
+            | Phase::Preparing
+            | Phase::Holding
+            | Phase::Spawning
+            | Phase::Ending
+            | Phase::Finishing
+            | Phase::Over => {}
+        }
+    }
+
+    fn end_process(&mut self, out: &mut Vec<Action>) {
+        self.phase = Phase::Ending;
+        self.stop_armed = true;
+        out.push(Action::State(State::Stopping));
+        out.push(Action::Signal);
+        out.push(Action::Arm(Timer::Stop, self.policy.stop_timeout));
+    }
+
+    /// Leaves the circle for good, ending the process on the way.
+    fn pursue(&mut self, goal: Goal, out: &mut Vec<Action>) {
+        if goal <= self.goal {
+            return;
+        }
+        self.goal = goal;
+        if goal == Goal::Shutdown && self.strategy == Strategy::Daemon {
+            out.push(Action::AnnounceEnd);
+        }
+        match self.phase {
+            Phase::Running => self.end_process(out),
+            Phase::Ending | Phase::Spawning => {}
+            Phase::Delivering if self.relay_gone => self.clear(out),
+            Phase::Delivering => {
+                out.push(Action::State(State::Stopping));
+                out.push(Action::Arm(Timer::Deliver, DELIVER_TIMEOUT));
+            }
+            Phase::Preparing | Phase::Holding | Phase::Pausing | Phase::Held | Phase::Clearing => {
+                out.push(Action::State(State::Stopping));
+                out.push(Action::Disarm(Timer::Backoff));
+                out.push(Action::Disarm(Timer::Setup));
+                self.clear(out);
+            }
+            Phase::Finishing if self.relay_gone => self.leave(out),
+            Phase::Finishing | Phase::Over => {}
+        }
+    }
+
+    fn daemon_died(&mut self, out: &mut Vec<Action>) {
+        if self.phase == Phase::Preparing {
+            // Its hooks may take long, and the next pump prepares monitors of its own.
+            self.relay_gone = true;
+        }
+        self.pursue(Goal::HandOver, out);
+    }
+
+    fn hook_failed(&mut self, out: &mut Vec<Action>) {
+        self.relay_gone = true;
+        if self.goal >= Goal::HandOver {
+            // The group is ending, or the daemon is gone: go on without the monitors.
+            match self.phase {
+                Phase::Delivering => self.clear(out),
+                Phase::Finishing => self.leave(out),
+                Phase::Preparing
+                | Phase::Holding
+                | Phase::Spawning
+                | Phase::Running
+                | Phase::Ending
+                | Phase::Clearing
+                | Phase::Pausing
+                | Phase::Held
+                | Phase::Over => {}
+            }
+        } else if self.phase == Phase::Preparing && !self.executed {
+            self.go(Outcome::StartFailed, out);
+        } else if self.strategy == Strategy::Daemon {
+            self.go(Outcome::Crashed, out);
+        } else {
+            self.pursue(Goal::Fail, out);
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<Action>) {
+        self.phase = Phase::Finishing;
+        if self.relay_gone {
+            return self.leave(out);
+        }
+        out.push(Action::Finish);
+        out.push(Action::Arm(Timer::Finish, FINISH_TIMEOUT));
+    }
+
+    fn finished(&mut self, out: &mut Vec<Action>) {
+        if self.phase == Phase::Finishing {
+            self.leave(out);
+        }
+    }
+
+    fn leave(&mut self, out: &mut Vec<Action>) {
+        match self.goal {
+            Goal::HandOver => {
+                out.push(Action::StartDaemon);
+                self.go(Outcome::HandedOver, out);
+            }
+            Goal::Fail if self.executed => self.go(Outcome::Failed, out),
+            Goal::Shutdown if self.executed => self.go(Outcome::Ended, out),
+            Goal::Policy | Goal::Restart | Goal::Fail | Goal::Shutdown => self.go(Outcome::StartFailed, out),
+        }
+    }
+
+    fn go(&mut self, outcome: Outcome, out: &mut Vec<Action>) {
+        self.phase = Phase::Over;
+        out.push(Action::Leave(outcome));
+    }
+
+    fn terminated(&mut self, out: &mut Vec<Action>) {
+        if self.strategy != Strategy::Daemon {
+            return self.pursue(Goal::Fail, out);
+        }
+        if self.daemon_terminated {
+            return self.pursue(Goal::Shutdown, out);
+        }
+        if self.goal < Goal::HandOver && !self.terminated {
+            self.terminated = true;
+            out.push(Action::AnnounceTerm);
+            out.push(Action::Arm(Timer::Term, TERM_GRACE));
+        }
+    }
+
+    fn daemon_terminated(&mut self, out: &mut Vec<Action>) {
+        self.daemon_terminated = true;
+        if self.terminated {
+            out.push(Action::Disarm(Timer::Term));
+            self.pursue(Goal::Shutdown, out);
+        }
+    }
+
+    fn killed(&mut self, out: &mut Vec<Action>) {
+        if self.strategy != Strategy::Daemon {
+            self.pursue(Goal::Fail, out);
+        } else if self.goal < Goal::HandOver {
+            self.go(Outcome::Killed, out);
+        }
+    }
+
+    fn elapsed(&mut self, timer: Timer, out: &mut Vec<Action>) {
+        match timer {
+            Timer::Setup if self.phase == Phase::Preparing => self.hook_failed(out),
+            Timer::Stop if matches!(self.phase, Phase::Ending | Phase::Delivering | Phase::Clearing) => {
+                out.push(Action::Kill);
+            }
+            Timer::Backoff if self.phase == Phase::Pausing && !self.terminated => {
+                out.push(Action::State(State::Starting));
+                self.spawn(out);
+            }
+            Timer::Deliver if self.phase == Phase::Delivering => {
+                self.relay_gone = true;
+                self.clear(out);
+            }
+            Timer::Finish => self.finished(out),
+            Timer::Term => self.killed(out),
+            Timer::Setup | Timer::Stop | Timer::Backoff | Timer::Deliver => {}
+        }
+    }
+}
+
+/// The pause after this many unstable deaths in a row: none after the first, then doubling.
+pub(crate) fn pause(policy: &Policy, unstable: u32, jitter: u16) -> Duration {
+    let Some(doublings) = unstable.checked_sub(2) else { return Duration::ZERO };
+    let first = policy.backoff.min(policy.backoff_max);
+    let factor = 1_u32.checked_shl(doublings.min(31)).unwrap_or(u32::MAX);
+    let nominal = first.saturating_mul(factor).min(policy.backoff_max);
+    nominal + nominal * u32::from(jitter.min(200)) / 1000
+}
+
+#[cfg(test)]
+mod tests;

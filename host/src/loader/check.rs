@@ -1,0 +1,261 @@
+//! From what the user typed to monitors that may be loaded, and from those to libraries.
+
+use std::path::{Path, PathBuf};
+
+use log::LevelFilter;
+use serde::{Deserialize, Serialize};
+
+use super::header::{self, Native};
+use super::helper::{Failure, Helper, exchange};
+use super::table::{Library, Trust, open};
+use super::{Description, Door, Identity, LoadError, ResolveError, SearchPath, Settings, Spec, file};
+use crate::options::{self, OptionError, OptionValue, RawOption, Target};
+
+/// What a check goes by, besides the monitors and their options.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckContext<'a> {
+    /// The executable of immortal, which is started again as the helper.
+    pub executable: &'a Path,
+    /// The caller's directory, absolute.
+    pub directory: &'a Path,
+    /// Where names are looked for.
+    pub search: &'a SearchPath,
+    /// What the monitors can read.
+    pub settings: &'a Settings,
+    /// Records above this are not wanted of them.
+    pub max_level: LevelFilter,
+}
+
+/// A monitor that has passed, as it is handed to the pump. Serializes with every path and value as bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// Its label.
+    pub label: String,
+    /// Canonical path of its library.
+    #[serde(with = "path_bytes")]
+    pub path: PathBuf,
+    /// The file that was checked.
+    pub identity: Identity,
+    /// What it calls itself.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// How it came to be trusted.
+    pub door: Door,
+    /// Its options, routed and resolved.
+    pub options: Vec<OptionValue>,
+}
+
+/// Why the monitors of a start cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// There is no library.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// An option is wrong or goes nowhere.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// A library cannot be used.
+    #[error("monitor {label}: {} cannot be loaded", path.display())]
+    Load {
+        /// Label of the monitor.
+        label: String,
+        /// Its library.
+        path: PathBuf,
+        /// Why.
+        source: LoadError,
+    },
+    /// A monitor refuses its options.
+    #[error("{text}")]
+    Refused {
+        /// Label of the monitor.
+        label: String,
+        /// The whole line, which names the monitor and its `check`.
+        text: String,
+        /// What it advises.
+        hint: Option<String>,
+    },
+    /// The helper process could not be used.
+    #[error("unable to check monitor {label} with {}", executable.display())]
+    Helper {
+        /// Label of the monitor.
+        label: String,
+        /// The executable.
+        executable: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl CheckError {
+    /// Tells a wrong command line (exit status 2) from a refusal (125).
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Resolve(error) => error.is_usage(),
+            Self::Option(error) => error.is_usage(),
+            Self::Load { .. } | Self::Refused { .. } | Self::Helper { .. } => false,
+        }
+    }
+
+    /// What to do about it, where there is something.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Resolve(error) => error.hint(),
+            Self::Option(error) => error.hint(),
+            Self::Load { source, .. } => source.hint(),
+            Self::Refused { hint, .. } => hint.clone(),
+            Self::Helper { .. } => None,
+        }
+    }
+}
+
+/// Finds all monitors, loads each in a helper process, gives them their options and lets them judge these. The
+/// helpers run side by side; nothing of them is left.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check_all(
+    specs: &[Spec],
+    raw: &[RawOption],
+    context: &CheckContext<'_>,
+) -> Result<Vec<Checked>, CheckError> {
+    options::unique_labels(specs.iter().map(|spec| spec.label.as_str()))?;
+    let paths = specs.iter().map(|spec| spec.resolve(context.directory, context.search));
+    let paths = paths.collect::<Result<Vec<_>, _>>()?;
+    let monitors: Vec<(&str, &Path)> =
+        specs.iter().zip(&paths).map(|(spec, path)| (spec.label.as_str(), path.as_path())).collect();
+    let mut helpers =
+        describe_each(context.executable, Some(context.directory), &monitors, context.max_level)?;
+    let described: Vec<(Description, Identity)> =
+        helpers.iter().filter_map(|helper| helper.described().cloned()).collect();
+    let targets: Vec<Target<'_>> = monitors
+        .iter()
+        .zip(&described)
+        .map(|(&(label, _), (description, _))| Target { label, declared: description.options.as_deref() })
+        .collect();
+    let routed = options::route(raw, &targets, context.directory, &options::read_bounded)?;
+    check_each(context.executable, &monitors, &mut helpers, &routed, context.settings)?;
+    let passed = monitors.iter().zip(described).zip(routed);
+    Ok(passed.map(|((&(label, path), described), options)| record(label, path, described, options)).collect())
+}
+
+/// Loads one library in a helper process and says what it is.
+///
+/// # Errors
+/// [`CheckError::Load`], [`CheckError::Helper`].
+pub fn describe(executable: &Path, label: &str, path: &Path) -> Result<(Description, Identity), CheckError> {
+    let helpers = describe_each(executable, None, &[(label, path)], log::max_level())?;
+    Ok(helpers[0].described().cloned().expect("an exchange without failure has described it"))
+}
+
+/// Opens the library of a monitor that has passed. If its file is still the one that was checked, that alone is
+/// compared; if it has changed since, as after an upgrade, the helper checks the new one with the same options.
+///
+/// # Errors
+/// As [`check_all`]; without a change, [`CheckError::Load`].
+pub fn load_trusted(
+    checked: &Checked,
+    executable: &Path,
+    settings: &Settings,
+    max_level: LevelFilter,
+) -> Result<Library, CheckError> {
+    let (label, path) = (checked.label.as_str(), checked.path.as_path());
+    let is_unchanged = Identity::of(path).is_ok_and(|now| now == checked.identity);
+    let door = if is_unchanged {
+        checked.door
+    } else {
+        log::info!("monitor {label}: {} has changed and is checked anew", path.display());
+        let mut helpers = describe_each(executable, None, &[(label, path)], max_level)?;
+        let options = std::slice::from_ref(&checked.options);
+        check_each(executable, &[(label, path)], &mut helpers, options, settings)?;
+        helpers[0].described().map_or(checked.door, |(description, _)| description.door)
+    };
+    open(path, Trust::Checked(door)).map_err(|error| cannot_load(label, path, error.into()))
+}
+
+fn record(
+    label: &str,
+    path: &Path,
+    (description, identity): (Description, Identity),
+    options: Vec<OptionValue>,
+) -> Checked {
+    let Description { name, version, door, .. } = description;
+    log::info!("monitor {label}: {name} {version} ({door:?}) from {}", path.display());
+    Checked { label: label.to_owned(), path: path.to_owned(), identity, name, version, door, options }
+}
+
+/// Judges every file here, where it costs microseconds, and then loads all of them in helpers.
+fn describe_each(
+    executable: &Path,
+    directory: Option<&Path>,
+    monitors: &[(&str, &Path)],
+    max_level: LevelFilter,
+) -> Result<Vec<Helper>, CheckError> {
+    for &(label, path) in monitors {
+        judge_file(path).map_err(|error| cannot_load(label, path, error))?;
+    }
+    let start = |&monitor: &(&str, &Path)| {
+        Helper::start(executable, directory, monitor, max_level)
+            .map_err(|source| failed(executable, monitor, Failure::Helper { source }))
+    };
+    let mut helpers = monitors.iter().map(start).collect::<Result<Vec<_>, _>>()?;
+    exchange(&mut helpers).map_err(|(at, failure)| failed(executable, monitors[at], failure))?;
+    Ok(helpers)
+}
+
+fn check_each(
+    executable: &Path,
+    monitors: &[(&str, &Path)],
+    helpers: &mut [Helper],
+    options: &[Vec<OptionValue>],
+    settings: &Settings,
+) -> Result<(), CheckError> {
+    for ((helper, options), &monitor) in helpers.iter_mut().zip(options).zip(monitors) {
+        helper
+            .check(options, settings)
+            .map_err(|source| failed(executable, monitor, Failure::Helper { source }))?;
+    }
+    exchange(helpers).map_err(|(at, failure)| failed(executable, monitors[at], failure))
+}
+
+fn judge_file(path: &Path) -> Result<(), LoadError> {
+    let (file, _) = file::inspect(path)?;
+    match Native::of_this_machine() {
+        Some(native) => Ok(header::examine(&file, native)?),
+        None => Ok(()),
+    }
+}
+
+fn failed(executable: &Path, (label, path): (&str, &Path), failure: Failure) -> CheckError {
+    match failure {
+        Failure::Helper { source } => {
+            CheckError::Helper { label: label.to_owned(), executable: executable.to_owned(), source }
+        }
+        Failure::Load { text, hint } => cannot_load(label, path, LoadError::Helper { text, hint }),
+        Failure::Refused { text, hint } => CheckError::Refused { label: label.to_owned(), text, hint },
+    }
+}
+
+fn cannot_load(label: &str, path: &Path, source: LoadError) -> CheckError {
+    CheckError::Load { label: label.to_owned(), path: path.to_owned(), source }
+}
+
+/// A path as bytes: serde's own form refuses what is not UTF-8.
+mod path_bytes {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        path.as_os_str().as_bytes().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        Ok(PathBuf::from(OsString::from_vec(Vec::deserialize(deserializer)?)))
+    }
+}

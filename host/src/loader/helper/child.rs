@@ -1,0 +1,162 @@
+//! The helper's side.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use super::confine;
+use super::wire::{Reply, Request, receive, send};
+use crate::loader::header::{self, Native};
+use crate::loader::host_table::{Pids, Services, publish};
+use crate::loader::table::{Library, Trust, open};
+use crate::loader::{FileError, Identity, LoadError, Settings, chain, check_options, file};
+
+/// The helper process from start to end. It serves one parent over its standard input, and one library.
+#[must_use]
+pub fn run() -> ExitCode {
+    let is_socket = nix::sys::socket::getsockname::<nix::sys::socket::UnixAddr>(raw_stdin()).is_ok();
+    if !is_socket {
+        return complain("error: check-monitor: it is started by immortal itself");
+    }
+    let served = confine::enter().and_then(|mut channel| {
+        let for_log = channel.try_clone()?;
+        CHANNEL.get_or_init(|| Mutex::new(for_log));
+        serve(&mut channel)
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&format!("error: check-monitor: {}", chain(&error))),
+    }
+}
+
+fn raw_stdin() -> i32 {
+    use std::os::fd::AsRawFd;
+    io::stdin().as_fd().as_raw_fd()
+}
+
+#[expect(clippy::print_stderr, reason = "nobody else is there to tell it")]
+fn complain(text: &str) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::from(2)
+}
+
+fn serve(channel: &mut UnixStream) -> io::Result<()> {
+    let Some(Request::Describe { path, label, max_level }) = receive(channel)? else { return Ok(()) };
+    let max_level = LevelFilter::iter().nth(max_level).unwrap_or(LevelFilter::Warn);
+    if log::set_logger(&Forward).is_ok() {
+        log::set_max_level(max_level);
+    }
+    reply(&Reply::Begun)?;
+    let path = PathBuf::from(std::ffi::OsString::from_vec(path));
+    let library = match load(&path) {
+        Ok((library, identity)) => {
+            reply(&Reply::Described { description: library.description().clone(), identity })?;
+            library
+        }
+        Err(error) => {
+            reply(&Reply::Failed { text: chain(&error), hint: error.hint() })?;
+            return wait_for_end(channel);
+        }
+    };
+    let Some(Request::Check { token, options, settings }) = receive(channel)? else { return Ok(()) };
+    let host = publish(&label, Arc::new(Checking { settings }), max_level);
+    reply(&match check_options(&library, host, &options) {
+        Ok(()) => Reply::Passed { token },
+        Err(error) => Reply::Failed { text: error.to_string(), hint: error.hint() },
+    })?;
+    wait_for_end(channel)
+}
+
+/// The parent kills the helper when it has heard enough, so that no exit function of the library runs.
+fn wait_for_end(channel: &mut UnixStream) -> io::Result<()> {
+    receive::<Request>(channel).map(drop)
+}
+
+fn load(path: &Path) -> Result<(Library, Identity), LoadError> {
+    let (file, identity) = file::inspect(path)?;
+    if let Some(native) = Native::of_this_machine() {
+        header::examine(&file, native)?;
+    }
+    let library = open(path, Trust::Unknown)?;
+    match Identity::of(path) {
+        Ok(after) if after == identity => Ok((library, identity)),
+        Ok(_) | Err(_) => Err(FileError::Replaced.into()),
+    }
+}
+
+/// The channel as the log and the replies share it.
+static CHANNEL: OnceLock<Mutex<UnixStream>> = OnceLock::new();
+
+fn reply(reply: &Reply) -> io::Result<()> {
+    let channel = CHANNEL.get().expect("set before anything is served");
+    send(&mut *channel.lock().unwrap_or_else(PoisonError::into_inner), reply)
+}
+
+/// Sends log records to the parent; this process has no log of its own.
+struct Forward;
+
+impl Log for Forward {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let (target, text) = (record.target().to_owned(), record.args().to_string());
+        let sent = reply(&Reply::Log { level: record.level() as usize, target, text });
+        // A parent that is gone reads no log; the next reply finds that out.
+        drop(sent);
+    }
+
+    fn flush(&self) {}
+}
+
+/// What a monitor may call while it judges its options: its settings and the log. There is no group yet.
+struct Checking {
+    settings: Settings,
+}
+
+impl Services for Checking {
+    fn log(&self, level: Level, target: &str, text: &str) {
+        log::log!(target: target, level, "{text}");
+    }
+
+    fn fail(&self, text: &str) {
+        log::error!("{text}");
+    }
+
+    fn ready(&self) {}
+
+    fn restart(&self) -> bool {
+        false
+    }
+
+    fn shutdown(&self) -> bool {
+        false
+    }
+
+    fn pids(&self) -> Pids {
+        Pids::default()
+    }
+
+    fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        self.settings.get(key)
+    }
+
+    fn count(&self, key: &[u8]) -> usize {
+        self.settings.count(key)
+    }
+
+    fn at(&self, key: &[u8], index: usize) -> Option<&[u8]> {
+        self.settings.at(key, index)
+    }
+
+    fn durable(&self, _: u32, _: u64) {}
+
+    fn report(&self, _: &[u8], _: &[u8]) {}
+}

@@ -1,0 +1,395 @@
+//! The parent's side: starts helpers, talks to all of them at once, and tells what became of each.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use log::{Level, LevelFilter};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use super::ARGUMENT;
+use super::wire::{Reply, Request, frame, unframe};
+use crate::loader::dispositions::signal_name;
+use crate::loader::{Description, Identity, Settings, one_line};
+use crate::options::OptionValue;
+
+/// How long a library may take in all. A little less than the ten seconds within which it is refused, so that
+/// killing and telling fit in.
+const LIMIT: Duration = Duration::from_millis(9_700);
+/// How much of a helper's stderr is kept, and how much of its last line is shown.
+const STDERR_BYTES: usize = 4096;
+const DETAIL_CHARS: usize = 200;
+
+/// Why a helper did not pass.
+#[derive(Debug)]
+pub(in crate::loader) enum Failure {
+    /// The executable is not ours, or the system refuses.
+    Helper {
+        /// Why.
+        source: io::Error,
+    },
+    /// The library cannot be loaded.
+    Load {
+        /// Why, in one line.
+        text: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// The monitor refuses its options; the text names it.
+    Refused {
+        /// Why, in one line.
+        text: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The executable has not said a word.
+    Starting,
+    Loading,
+    /// It has described the library and waits.
+    Described,
+    Checking,
+    Passed,
+}
+
+/// One running helper. Dropping it kills it and all it started.
+#[derive(Debug)]
+pub(in crate::loader) struct Helper {
+    label: String,
+    child: Child,
+    channel: UnixStream,
+    stderr: Option<ChildStderr>,
+    said: Vec<u8>,
+    inbox: Vec<u8>,
+    outbox: Vec<u8>,
+    deadline: Instant,
+    phase: Phase,
+    token: [u64; 2],
+    described: Option<(Description, Identity)>,
+}
+
+impl Helper {
+    /// Starts a helper that loads the library of a label, in a directory or in ours; [`exchange`] hears what
+    /// comes of it.
+    pub(in crate::loader) fn start(
+        executable: &Path,
+        directory: Option<&Path>,
+        (label, library): (&str, &Path),
+        max_level: LevelFilter,
+    ) -> io::Result<Self> {
+        let (channel, theirs) = UnixStream::pair()?;
+        channel.set_nonblocking(true)?;
+        let deadline = Instant::now() + LIMIT;
+        let mut command = Command::new(executable);
+        if let Some(directory) = directory {
+            command.current_dir(directory);
+        }
+        let mut child = command
+            .arg(ARGUMENT)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()?;
+        let stderr = child.stderr.take();
+        let mut helper = Self {
+            label: label.to_owned(),
+            child,
+            channel,
+            stderr,
+            said: Vec::new(),
+            inbox: Vec::new(),
+            outbox: Vec::new(),
+            deadline,
+            phase: Phase::Starting,
+            token: token(),
+            described: None,
+        };
+        if let Some(stderr) = &helper.stderr {
+            fcntl(stderr, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
+        let path = library.as_os_str().as_bytes().to_vec();
+        helper.post(&Request::Describe { path, label: label.to_owned(), max_level: max_level as usize })?;
+        Ok(helper)
+    }
+
+    /// What the library says of itself, once [`exchange`] has come back without a failure.
+    pub(in crate::loader) fn described(&self) -> Option<&(Description, Identity)> {
+        self.described.as_ref()
+    }
+
+    /// Lets the library judge its options; [`exchange`] hears what comes of it.
+    pub(in crate::loader) fn check(
+        &mut self,
+        options: &[OptionValue],
+        settings: &Settings,
+    ) -> io::Result<()> {
+        self.phase = Phase::Checking;
+        let (token, options, settings) = (self.token, options.to_vec(), settings.clone());
+        self.post(&Request::Check { token, options, settings })
+    }
+
+    fn post(&mut self, request: &Request) -> io::Result<()> {
+        self.outbox.extend(frame(request)?);
+        self.write()
+    }
+
+    fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Described | Phase::Passed)
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        while !self.outbox.is_empty() {
+            match self.channel.write(&self.outbox) {
+                Ok(count) => drop(self.outbox.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A helper that is gone: its end of the channel says so better.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.outbox.clear(),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what there is and acts on whole messages.
+    fn read(&mut self) -> Result<(), Failure> {
+        let mut is_at_end = false;
+        let mut buffer = [0; 8192];
+        loop {
+            match self.channel.read(&mut buffer) {
+                Ok(0) => is_at_end = true,
+                Ok(count) => {
+                    self.inbox.extend_from_slice(&buffer[..count]);
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => is_at_end = true,
+            }
+            break;
+        }
+        while let Some(reply) = unframe(&mut self.inbox).map_err(|_| self.garbled())? {
+            self.hear(reply)?;
+        }
+        if is_at_end && !self.is_waiting() { Err(self.ended()) } else { Ok(()) }
+    }
+
+    fn hear(&mut self, reply: Reply) -> Result<(), Failure> {
+        match (reply, self.phase) {
+            (Reply::Log { level, target, text }, _) => {
+                let level = Level::iter().nth(level.saturating_sub(1)).unwrap_or(Level::Trace);
+                log::log!(target: &target, level, "monitor {}: {}", self.label, one_line(&text));
+            }
+            (Reply::Begun, Phase::Starting) => self.phase = Phase::Loading,
+            (Reply::Described { description, identity }, Phase::Loading) => {
+                self.described = Some((description, identity));
+                self.phase = Phase::Described;
+            }
+            (Reply::Passed { token }, Phase::Checking) if token == self.token => self.phase = Phase::Passed,
+            (Reply::Failed { text, hint }, Phase::Loading) => return Err(Failure::Load { text, hint }),
+            (Reply::Failed { text, hint }, Phase::Checking) => return Err(Failure::Refused { text, hint }),
+            (
+                Reply::Begun | Reply::Described { .. } | Reply::Passed { .. } | Reply::Failed { .. },
+                Phase::Starting | Phase::Loading | Phase::Described | Phase::Checking | Phase::Passed,
+            ) => return Err(self.garbled()),
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self) {
+        let Some(stderr) = &mut self.stderr else { return };
+        let mut buffer = [0; STDERR_BYTES];
+        // Once and not until it is empty: a library may write on for ever.
+        match stderr.read(&mut buffer) {
+            Ok(0) => self.stderr = None,
+            Ok(count) => {
+                self.said.extend_from_slice(&buffer[..count]);
+                self.said.drain(..self.said.len().saturating_sub(STDERR_BYTES));
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(_) => self.stderr = None,
+        }
+    }
+
+    /// The helper's end of the channel is closed: it has ended, or something in it has closed all it could. In
+    /// both cases it is killed; that changes nothing about the status of a process that is ending already.
+    fn ended(&mut self) -> Failure {
+        self.kill();
+        let status = self.child.wait();
+        self.tell(status.ok())
+    }
+
+    /// The time is over.
+    fn late(&mut self) -> Failure {
+        if let Ok(Some(status)) = self.child.try_wait() {
+            // It had ended, and what it started keeps the channel open.
+            self.kill();
+            return self.tell(Some(status));
+        }
+        self.kill();
+        self.load(format!("it did not finish within 10 s {}", self.doing()))
+    }
+
+    fn tell(&mut self, status: Option<ExitStatus>) -> Failure {
+        self.listen();
+        let doing = self.doing();
+        if self.phase == Phase::Starting {
+            let text = format!("it is no immortal executable, or could not begin{}", self.detail());
+            return Failure::Helper { source: io::Error::other(text) };
+        }
+        let text = match (status.and_then(|status| status.signal()), status.and_then(|status| status.code()))
+        {
+            (Some(signal), _) => format!("it crashed with {} {doing}", signal_name(signal)),
+            (None, Some(127)) => format!("the dynamic loader gave up (exit status 127) {doing}"),
+            (None, Some(code)) => format!("it called exit({code}) {doing}"),
+            (None, None) => format!("the helper process ended {doing}"),
+        };
+        let text = text + &self.detail();
+        self.load(text)
+    }
+
+    fn garbled(&mut self) -> Failure {
+        self.kill();
+        self.load(format!("the helper process was disturbed {}", self.doing()))
+    }
+
+    fn load(&self, text: String) -> Failure {
+        Failure::Load { text, hint: None }
+    }
+
+    fn doing(&self) -> &'static str {
+        match self.phase {
+            Phase::Starting | Phase::Loading => "while loading it",
+            Phase::Described | Phase::Checking | Phase::Passed => "while checking its options",
+        }
+    }
+
+    /// The last thing it wrote to its stderr.
+    fn detail(&self) -> String {
+        let said = String::from_utf8_lossy(&self.said);
+        let mut lines = said.lines().rev().map(str::trim);
+        let line = lines.find(|line| !line.is_empty() && !line.starts_with("note: run with"));
+        line.map_or_else(String::new, |line| {
+            format!(" ({})", one_line(&line.chars().take(DETAIL_CHARS).collect::<String>()))
+        })
+    }
+
+    /// Kills the helper and everything it started. The helper has not been waited for, so its number is its own.
+    fn kill(&self) {
+        let group = Pid::from_raw(i32::try_from(self.child.id()).expect("the system's pids fit"));
+        match killpg(group, Signal::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH | Errno::EPERM) => {}
+            Err(error) => log::warn!("unable to kill the helper of monitor {}: {error}", self.label),
+        }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.kill();
+            if let Err(error) = self.child.wait() {
+                log::debug!("helper of monitor {}: {error}", self.label);
+            }
+        }
+    }
+}
+
+/// Talks to all helpers until each has answered what it was last asked, or one has failed; that one's index is
+/// with its failure. Waits in `poll` and nowhere else.
+pub(in crate::loader) fn exchange(helpers: &mut [Helper]) -> Result<(), (usize, Failure)> {
+    loop {
+        let ready = match wait(helpers) {
+            Ok(None) => return Ok(()),
+            Ok(Some(ready)) => ready,
+            Err(source) => return Err((0, Failure::Helper { source })),
+        };
+        for (at, has) in ready.into_iter().enumerate() {
+            let helper = &mut helpers[at];
+            if has.stderr {
+                helper.listen();
+            }
+            if has.outlet {
+                helper.write().map_err(|source| (at, Failure::Helper { source }))?;
+            }
+            if has.inlet {
+                helper.read().map_err(|failure| (at, failure))?;
+            }
+            if !helper.is_waiting() && Instant::now() >= helper.deadline {
+                return Err((at, helper.late()));
+            }
+        }
+    }
+}
+
+/// What of a helper can be read or written.
+#[derive(Debug, Clone, Copy, Default)]
+struct Has {
+    inlet: bool,
+    outlet: bool,
+    stderr: bool,
+}
+
+/// Waits for the next thing to happen, or the next deadline; `None` when every helper has answered.
+fn wait(helpers: &[Helper]) -> io::Result<Option<Vec<Has>>> {
+    let Some(deadline) =
+        helpers.iter().filter(|helper| !helper.is_waiting()).map(|helper| helper.deadline).min()
+    else {
+        return Ok(None);
+    };
+    let mut owners = Vec::new();
+    let mut fds = Vec::new();
+    for (at, helper) in helpers.iter().enumerate().filter(|(_, helper)| !helper.is_waiting()) {
+        let write = if helper.outbox.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
+        owners.push((at, false));
+        fds.push(PollFd::new(helper.channel.as_fd(), PollFlags::POLLIN | write));
+        if let Some(stderr) = &helper.stderr {
+            owners.push((at, true));
+            fds.push(PollFd::new(stderr.as_fd(), PollFlags::POLLIN));
+        }
+    }
+    // Rounded up, so that it does not wake a moment too early and spin.
+    let left = deadline.saturating_duration_since(Instant::now()).as_millis() + 1;
+    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+    let mut ready = vec![Has::default(); helpers.len()];
+    match poll(&mut fds, timeout) {
+        Ok(_) => {}
+        Err(Errno::EINTR) => return Ok(Some(ready)),
+        Err(error) => return Err(error.into()),
+    }
+    for ((at, is_stderr), fd) in owners.into_iter().zip(&fds) {
+        let flags = fd.revents().unwrap_or(PollFlags::empty());
+        let can_read = flags.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR);
+        if is_stderr {
+            ready[at].stderr = can_read;
+        } else {
+            ready[at].inlet = can_read;
+            ready[at].outlet = flags.contains(PollFlags::POLLOUT);
+        }
+    }
+    Ok(Some(ready))
+}
+
+/// Numbers that no library can say by chance; the standard library seeds its hashes from the system.
+fn token() -> [u64; 2] {
+    [0, 1].map(|index| {
+        let mut hasher = RandomState::new().build_hasher();
+        hasher.write_u8(index);
+        hasher.finish()
+    })
+}

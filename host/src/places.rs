@@ -1,0 +1,344 @@
+//! Where things are: the runtime directory, and in it one directory a group.
+
+use crate::state::{Member, Page, Snapshot};
+use crate::sys::{family, socket};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a lock that no role holds is waited for: somebody waits for the end of the group that was there.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Why a place cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlaceError {
+    /// The runtime directory is not safe to use.
+    #[error("runtime directory {}: {why}", path.display())]
+    Refused {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file or directory could not be made or opened.
+    #[error("unable to {what} {}", path.display())]
+    System {
+        /// What was attempted.
+        what: &'static str,
+        /// With which path.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A group of this name lives.
+    #[error("the name {name} is in use")]
+    InUse {
+        /// The name.
+        name: String,
+    },
+}
+
+impl PlaceError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::InUse { name } => Some(format!("choose another with --name, or end it: immortal stop {name}")),
+            Self::Refused { .. } => Some("set IMMORTAL_RUNTIME_DIR to a directory of your own".into()),
+            Self::System { .. } => None,
+        }
+    }
+
+    fn system(what: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::System { what, path: path.to_owned(), source }
+    }
+}
+
+/// The places to try for the runtime directory, best first.
+fn candidates() -> Vec<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(path) = variable("IMMORTAL_RUNTIME_DIR") {
+        return vec![std::path::absolute(&path).unwrap_or(path)];
+    }
+    let uid = nix::unistd::geteuid();
+    let mut all = Vec::new();
+    if uid.is_root() {
+        all.push(PathBuf::from("/run/immortal"));
+    }
+    let state = variable("XDG_STATE_HOME").filter(|path| path.is_absolute());
+    let state = state.or_else(|| variable("HOME").map(|home| home.join(".local/state")));
+    all.extend(state.map(|path| path.join("immortal/run")));
+    all.push(PathBuf::from(format!("/tmp/immortal-{uid}")));
+    all
+}
+
+/// Finds the runtime directory, and makes it if there is none.
+///
+/// # Errors
+/// It belongs to another user, others may write to it, it is a symbolic link, or none can be made.
+pub(crate) fn runtime_directory() -> Result<PathBuf, PlaceError> {
+    let mut first_error = None;
+    for path in candidates() {
+        match make(&path) {
+            Ok(()) => {
+                examine(&path)?;
+                return Ok(path);
+            }
+            Err(error) => first_error = first_error.or(Some(PlaceError::system("make", &path, error))),
+        }
+    }
+    Err(first_error.unwrap_or_else(|| PlaceError::system("make", Path::new("/tmp"), io::ErrorKind::NotFound.into())))
+}
+
+/// Finds the runtime directory without making one.
+pub(crate) fn existing_runtime_directory() -> Result<Option<PathBuf>, PlaceError> {
+    let found = candidates().into_iter().find(|path| path.symlink_metadata().is_ok());
+    if let Some(path) = &found {
+        examine(path)?;
+    }
+    Ok(found)
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn examine(path: &Path) -> Result<(), PlaceError> {
+    let refuse = |why: String| Err(PlaceError::Refused { path: path.to_owned(), why });
+    let data = path.symlink_metadata().map_err(|error| PlaceError::system("look at", path, error))?;
+    let me = nix::unistd::geteuid().as_raw();
+    if data.is_symlink() {
+        return refuse("it is a symbolic link".into());
+    }
+    if !data.is_dir() {
+        return refuse("it is not a directory".into());
+    }
+    if data.uid() != me {
+        return refuse(format!("it belongs to user {}, not to you ({me})", data.uid()));
+    }
+    if data.mode() & 0o022 != 0 {
+        return refuse(format!("others may write to it (chmod go-w {})", path.display()));
+    }
+    Ok(())
+}
+
+/// The files of one group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GroupFiles {
+    pub(crate) directory: PathBuf,
+}
+
+/// The name of the control socket.
+pub(crate) const CONTROL: &str = "control";
+const FILES: [&str; 4] = [CONTROL, "state", "facts", "stderr"];
+
+impl GroupFiles {
+    /// The files in this directory.
+    pub(crate) fn at(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// The files of the group of this name.
+    pub(crate) fn of(runtime: &Path, name: &str) -> Self {
+        Self { directory: runtime.join(name) }
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.directory.join("lock")
+    }
+
+    pub(crate) fn page(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    pub(crate) fn stderr(&self) -> PathBuf {
+        self.directory.join("stderr")
+    }
+
+    /// Removes all files but the lock.
+    fn clear(&self) -> io::Result<()> {
+        for name in FILES {
+            match fs::remove_file(self.directory.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes everything, if the directory is still the one that this lock, which the caller holds, belongs to.
+    pub(crate) fn remove(&self, lock: &File) {
+        if !is_same_file(lock, &self.lock()) {
+            return;
+        }
+        let removed = self.clear().and_then(|()| fs::remove_file(self.lock())).and_then(|()| fs::remove_dir(&self.directory));
+        if let Err(error) = removed
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            log::warn!("unable to remove {}: {error}", self.directory.display());
+        }
+    }
+
+    /// Writes what does not change in the life of the group.
+    pub(crate) fn write_facts(&self, facts: &Facts) -> io::Result<()> {
+        let json = serde_json::to_vec(facts).map_err(io::Error::other)?;
+        fs::write(self.directory.join("facts"), json)
+    }
+
+    /// Reads what does not change in the life of the group.
+    pub(crate) fn read_facts(&self) -> Option<Facts> {
+        serde_json::from_slice(&fs::read(self.directory.join("facts")).ok()?).ok()
+    }
+
+    /// The last line of a dead pump's stderr.
+    pub(crate) fn last_stderr_line(&self) -> Option<String> {
+        last_line(&fs::read(self.stderr()).ok()?)
+    }
+
+    /// Waits until no role of the group lives: until its lock can be had.
+    pub(crate) fn wait_for_end(&self) -> io::Result<()> {
+        let Ok(file) = File::open(self.lock()) else { return Ok(()) };
+        file.lock_shared()
+    }
+}
+
+/// The last line that is not empty.
+pub(crate) fn last_line(bytes: &[u8]) -> Option<String> {
+    let line = bytes.split(|byte| *byte == b'\n').rev().find(|line| !line.trim_ascii().is_empty())?;
+    Some(String::from_utf8_lossy(line.trim_ascii()).into_owned())
+}
+
+/// What `list` and `status` say of a group that does not change in its life.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Facts {
+    pub(crate) strategy: String,
+    pub(crate) file: String,
+    pub(crate) args: Vec<String>,
+    pub(crate) monitors: Vec<MonitorFacts>,
+    pub(crate) settings: serde_json::Value,
+    pub(crate) stop_signal: i32,
+    pub(crate) stop_timeout_ms: u64,
+}
+
+/// One monitor, as `list` and `status` show it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MonitorFacts {
+    pub(crate) label: String,
+    pub(crate) name: String,
+    pub(crate) path: String,
+}
+
+/// A name that is ours, with the files that a new group begins with.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) files: GroupFiles,
+    pub(crate) lock: File,
+    pub(crate) listener: UnixListener,
+    pub(crate) page_file: File,
+}
+
+/// Takes a name: nobody else can while the lock is held. What an earlier group left is ended and removed.
+pub(crate) fn claim(runtime: &Path, name: &str) -> Result<Claim, PlaceError> {
+    let files = GroupFiles::of(runtime, name);
+    let lock = lock(&files, name)?;
+    if let Some(snapshot) = Snapshot::read(&files.page()) {
+        end_orphan(&files, &snapshot);
+    }
+    let directory = &files.directory;
+    files.clear().map_err(|error| PlaceError::system("clear", directory, error))?;
+    let make = || -> io::Result<(UnixListener, File)> {
+        let page_file =
+            File::options().read(true).write(true).create_new(true).mode(0o600).open(files.page())?;
+        let listener = socket::listen(directory, CONTROL)?;
+        listener.set_nonblocking(true)?;
+        Ok((listener, page_file))
+    };
+    match make() {
+        Ok((listener, page_file)) => Ok(Claim { files, lock, listener, page_file }),
+        Err(error) => {
+            files.remove(&lock);
+            Err(PlaceError::system("make the files of the group in", directory, error))
+        }
+    }
+}
+
+/// Locks the group's directory. Between opening the lock and locking it the group may end and take the file
+/// away, so the file that was locked must still be the one that the path names.
+fn lock(files: &GroupFiles, name: &str) -> Result<File, PlaceError> {
+    let patience = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match DirBuilder::new().mode(0o700).create(&files.directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(PlaceError::system("make", &files.directory, error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let path = files.lock();
+        let file = match File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(PlaceError::system("open", &path, error)),
+        };
+        match file.try_lock() {
+            Ok(()) if is_same_file(&file, &path) => return Ok(file),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let alive = Snapshot::read(&files.page()).is_some_and(|page| page.has_roles());
+                if alive || Instant::now() >= patience {
+                    return Err(PlaceError::InUse { name: name.to_owned() });
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(TryLockError::Error(error)) => return Err(PlaceError::system("lock", &path, error)),
+        }
+    }
+}
+
+fn is_same_file(file: &File, path: &Path) -> bool {
+    let both = file.metadata().ok().zip(fs::metadata(path).ok());
+    both.is_some_and(|(ours, named)| (ours.dev(), ours.ino()) == (named.dev(), named.ino()))
+}
+
+/// Ends a process whose pump and daemon are gone, politely.
+pub(crate) fn end_orphan(files: &GroupFiles, snapshot: &Snapshot) {
+    let process = snapshot.alive(Member::Process);
+    if process == 0 {
+        return;
+    }
+    let facts = files.read_facts();
+    let signal = facts.as_ref().map_or(libc::SIGTERM, |facts| facts.stop_signal);
+    let timeout = Duration::from_millis(facts.map_or(10_000, |facts| facts.stop_timeout_ms));
+    log::info!("ending the orphaned process {process}");
+    let deadline = Instant::now() + timeout;
+    family::signal_group(process, signal);
+    family::signal_group(process, libc::SIGCONT);
+    let mut killed = false;
+    while snapshot.alive(Member::Process) == process {
+        if !killed && Instant::now() >= deadline {
+            killed = true;
+            family::signal_group(process, libc::SIGKILL);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Makes the page of a group that has no directory.
+pub(crate) fn initialise_page(file: &File) -> Result<Page, PlaceError> {
+    let page = Page::map(file).map_err(|error| PlaceError::system("map", Path::new("state"), error))?;
+    page.initialise();
+    Ok(page)
+}

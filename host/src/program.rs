@@ -1,0 +1,252 @@
+//! The user's program: where it is, whether it can be executed, and everything an exec needs.
+
+use crate::launch::{Bytes, Program};
+use crate::sys::spawn::c_string;
+use std::ffi::{CString, OsStr, OsString};
+use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// Where a program without a slash is searched when the environment has no `PATH`.
+const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
+
+/// Why a program cannot be executed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProgramError {
+    /// Exit status 127.
+    #[error("{}: not found{}", program.display(), if *searched { " in PATH" } else { "" })]
+    NotFound {
+        /// As given.
+        program: PathBuf,
+        /// It has no slash.
+        searched: bool,
+    },
+    /// Exit status 126.
+    #[error("{}: {why}", program.display())]
+    NotExecutable {
+        /// As given, or where it was found.
+        program: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// Exit status 125: what was given cannot be handed to a program.
+    #[error("{what}: {why}")]
+    Invalid {
+        /// Which part.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl ProgramError {
+    /// The exit status of `start`.
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::NotFound { .. } => 127,
+            Self::NotExecutable { .. } => 126,
+            Self::Invalid { .. } => 125,
+        }
+    }
+}
+
+/// Everything an exec needs, laid out before the fork.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) candidates: Vec<CString>,
+    pub(crate) arguments: Vec<CString>,
+    pub(crate) environment: Vec<CString>,
+    pub(crate) directory: CString,
+}
+
+/// The environment of the process: the caller's as changed, without what is meant for immortal itself.
+pub(crate) fn environment(program: &Program, inherited: &[(Bytes, Bytes)]) -> Vec<(Bytes, Bytes)> {
+    let ours = |key: &[u8]| {
+        key == b"NOTIFY_SOCKET" || key.starts_with(b"WATCHDOG_") || key.starts_with(b"LISTEN_")
+    };
+    let mut environment: Vec<(Bytes, Bytes)> = Vec::new();
+    if !program.env_clear {
+        environment.extend(inherited.iter().filter(|(key, _)| !ours(key)).cloned());
+    }
+    for (key, value) in &program.env {
+        environment.retain(|(other, _)| other != key);
+        environment.push((key.clone(), value.clone()));
+    }
+    environment
+}
+
+/// What is executed: the interpreter if there is one, else the file.
+fn executed(program: &Program) -> &Bytes {
+    program.exec.as_ref().unwrap_or(&program.file)
+}
+
+fn absolute(program: &Program, name: &[u8]) -> PathBuf {
+    Path::new(OsStr::from_bytes(&program.caller_directory)).join(OsStr::from_bytes(name))
+}
+
+/// The paths to try, in order.
+fn candidates(program: &Program, environment: &[(Bytes, Bytes)]) -> Vec<PathBuf> {
+    let name = executed(program);
+    if name.contains(&b'/') {
+        return vec![absolute(program, name)];
+    }
+    let path = environment.iter().find(|(key, _)| key == b"PATH").map_or(DEFAULT_PATH, |(_, path)| path);
+    let directory = Path::new(OsStr::from_bytes(&program.directory));
+    path.split(|byte| *byte == b':').map(|part| directory.join(OsStr::from_bytes(part)).join(OsStr::from_bytes(name))).collect()
+}
+
+/// Lays out everything an exec needs.
+pub(crate) fn prepare(program: &Program, environment: &[(Bytes, Bytes)]) -> Result<Prepared, ProgramError> {
+    let invalid = |what| move |error: io::Error| ProgramError::Invalid { what, why: error.to_string() };
+    let strings = |list: Vec<OsString>| list.into_iter().map(|s| c_string(s.into_vec())).collect::<io::Result<Vec<_>>>();
+    let paths = candidates(program, environment).into_iter().map(PathBuf::into_os_string).collect();
+    let mut arguments = Vec::new();
+    if let Some(exec) = &program.exec {
+        arguments.push(OsString::from_vec(exec.clone()));
+        arguments.push(absolute(program, &program.file).into_os_string());
+    } else {
+        arguments.push(OsString::from_vec(program.file.clone()));
+    }
+    arguments.extend(program.args.iter().map(|arg| OsString::from_vec(arg.clone())));
+    Ok(Prepared {
+        candidates: strings(paths).map_err(invalid("the program's path"))?,
+        arguments: strings(arguments).map_err(invalid("an argument"))?,
+        environment: crate::role::environment_strings(environment).map_err(invalid("the environment"))?,
+        directory: c_string(program.directory.clone()).map_err(invalid("the working directory"))?,
+    })
+}
+
+/// Finds out, as far as can be known without executing it, whether the program can be executed.
+pub(crate) fn verify(program: &Program, environment: &[(Bytes, Bytes)]) -> Result<(), ProgramError> {
+    if program.file.is_empty() {
+        return Err(ProgramError::NotFound { program: PathBuf::new(), searched: false });
+    }
+    if program.exec.is_some() {
+        let file = absolute(program, &program.file);
+        let unusable = |why: io::Error| match why.kind() {
+            io::ErrorKind::NotFound => ProgramError::NotFound { program: file.clone(), searched: false },
+            _ => ProgramError::NotExecutable { program: file.clone(), why: format!("unreadable: {why}") },
+        };
+        let open = std::fs::metadata(&file).and_then(|data| {
+            if data.is_file() { std::fs::File::open(&file).map(drop) } else { Err(io::Error::other("not a regular file")) }
+        });
+        open.map_err(unusable)?;
+    }
+    let name = Path::new(OsStr::from_bytes(executed(program)));
+    let mut refused = None;
+    for path in candidates(program, environment) {
+        match examine(&path) {
+            Ok(()) => return Ok(()),
+            Err(Some(why)) if why == PERMISSION => {
+                refused = refused.or(Some(ProgramError::NotExecutable { program: path, why }));
+            }
+            Err(Some(why)) => return Err(ProgramError::NotExecutable { program: path, why }),
+            Err(None) => {}
+        }
+    }
+    let searched = !executed(program).contains(&b'/');
+    Err(refused.unwrap_or_else(|| ProgramError::NotFound { program: name.to_owned(), searched }))
+}
+
+const PERMISSION: &str = "not executable: permission denied";
+
+/// `Err(None)`: there is no such file.
+fn examine(path: &Path) -> Result<(), Option<String>> {
+    let data = match std::fs::metadata(path) {
+        Ok(data) => data,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Err(None),
+        Err(_) => return Err(Some(PERMISSION.into())),
+    };
+    let executable = nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok();
+    if data.is_dir() || !data.is_file() || !executable {
+        return Err(Some(PERMISSION.into()));
+    }
+    // A program that may be executed but not read is the kernel's to judge.
+    let Ok(mut file) = std::fs::File::open(path) else { return Ok(()) };
+    let mut head = Vec::new();
+    if file.by_ref().take(512).read_to_end(&mut head).is_err() {
+        return Ok(());
+    }
+    judge_head(&head)
+}
+
+fn judge_head(head: &[u8]) -> Result<(), Option<String>> {
+    if let Some(line) = head.strip_prefix(b"#!") {
+        let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
+        let interpreter = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+        let interpreter = Path::new(OsStr::from_bytes(interpreter));
+        return match std::fs::metadata(interpreter) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Some(format!("its interpreter {} is missing", interpreter.display()))),
+        };
+    }
+    let formats: [&[u8]; 7] = [
+        b"\x7fELF",
+        b"\xcf\xfa\xed\xfe",
+        b"\xce\xfa\xed\xfe",
+        b"\xca\xfe\xba\xbe",
+        b"\xfe\xed\xfa\xcf",
+        b"MZ",
+        b"\0asm",
+    ];
+    if formats.iter().any(|magic| head.starts_with(magic)) || kernel_knows_more_formats() {
+        return Ok(());
+    }
+    Err(Some("its format is unknown: it is neither a binary nor a script with a #! line".into()))
+}
+
+/// Somebody registered formats of their own (binfmt_misc): then the kernel is the judge.
+fn kernel_knows_more_formats() -> bool {
+    std::fs::read_dir("/proc/sys/fs/binfmt_misc").is_ok_and(|mut entries| {
+        entries.any(|entry| entry.is_ok_and(|entry| !["register", "status"].iter().any(|own| entry.file_name() == *own)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(file: &str) -> Program {
+        Program { file: file.into(), caller_directory: b"/".to_vec(), directory: b"/".to_vec(), ..Program::default() }
+    }
+
+    fn path(path: &str) -> Vec<(Bytes, Bytes)> {
+        vec![(b"PATH".to_vec(), path.as_bytes().to_vec())]
+    }
+
+    #[test]
+    fn a_program_is_searched_in_the_path_of_the_process() {
+        assert!(verify(&program("sh"), &path("/nonexistent:/bin")).is_ok());
+        let error = verify(&program("sh"), &path("/nonexistent")).unwrap_err();
+        assert_eq!(error.status(), 127);
+    }
+
+    #[test]
+    fn what_exists_and_cannot_run_is_126() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join("script");
+        std::fs::write(&script, "#!/nonexistent/interpreter\n").unwrap();
+        let name = script.to_str().unwrap();
+        assert_eq!(verify(&program(name), &[]).unwrap_err().status(), 126);
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let error = verify(&program(name), &[]).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/interpreter is missing"), "{error}");
+        std::fs::write(&script, "echo hello\n").unwrap();
+        assert_eq!(verify(&program(name), &[]).unwrap_err().status(), 126);
+    }
+
+    #[test]
+    fn changes_of_the_environment_win_and_our_own_variables_stay_out() {
+        let mut changed = program("x");
+        changed.env = vec![(b"A".to_vec(), b"2".to_vec()), (b"A".to_vec(), b"3".to_vec())];
+        let inherited: Vec<(Bytes, Bytes)> = ["A", "B", "NOTIFY_SOCKET", "LISTEN_FDS", "WATCHDOG_USEC"]
+            .iter()
+            .map(|key| (key.as_bytes().to_vec(), b"1".to_vec()))
+            .collect();
+        let environment = environment(&changed, &inherited);
+        assert_eq!(environment, [(b"B".to_vec(), b"1".to_vec()), (b"A".to_vec(), b"3".to_vec())]);
+    }
+}

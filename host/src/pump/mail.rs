@@ -1,0 +1,118 @@
+//! What the pump's two threads say to each other. Neither ever waits for the other while it says something.
+
+use crate::state::Page;
+use crate::sys::family::Exit;
+use crate::sys::wake::Waker;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// From the main thread to the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Command {
+    /// Stop reading, and say so.
+    Hold,
+    /// Read.
+    Read,
+    /// The process was executed: tell the monitors, then read.
+    Spawned { process_pid: i32, respawn: bool, count: u32, mono_ns: u64, wall_ns: u64 },
+    /// The process died: deliver what it had written, tell the monitors, and say so.
+    Exited { process_pid: i32, exit: Exit, ran: Duration, count: u32, mono_ns: u64, wall_ns: u64 },
+    /// Let the monitors end in order within this span, and say so.
+    Finish { within: Duration },
+}
+
+/// From the relay, and from monitors in any thread, to the main thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// All monitors are ready, and what was left in the streams is delivered.
+    Ready,
+    /// The relay reads no more.
+    Held,
+    /// The end of the process is delivered.
+    Delivered,
+    /// The monitors have ended.
+    Finished,
+    /// A hook failed; the relay has ended.
+    Failed { text: String, hint: Option<String> },
+    /// A monitor asks for a restart of the process.
+    Restart,
+    /// A monitor asks for the end of the group.
+    Shutdown,
+}
+
+/// The two letter boxes.
+#[derive(Debug)]
+pub(super) struct Mail {
+    commands: Mutex<VecDeque<Command>>,
+    notices: Mutex<VecDeque<Notice>>,
+    /// Wakes the relay.
+    pub(super) relay: Waker,
+    /// Wakes the main thread.
+    pub(super) main: Waker,
+    /// Monitors that said `ready` after their `setup`, by their index.
+    ready: Vec<AtomicBool>,
+    /// What the monitors report of themselves: label, key, value.
+    reports: Mutex<Vec<(String, String, String)>>,
+    page: Page,
+}
+
+impl Mail {
+    pub(super) fn new(monitor_count: usize, page: Page) -> io::Result<Self> {
+        Ok(Self {
+            commands: Mutex::default(),
+            notices: Mutex::default(),
+            relay: Waker::new()?,
+            main: Waker::new()?,
+            ready: (0..monitor_count).map(|_| AtomicBool::new(false)).collect(),
+            reports: Mutex::default(),
+            page,
+        })
+    }
+
+    pub(super) fn command(&self, command: Command) {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).push_back(command);
+        self.relay.wake();
+    }
+
+    pub(super) fn next_command(&self) -> Option<Command> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    pub(super) fn notice(&self, notice: Notice) {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).push_back(notice);
+        self.main.wake();
+    }
+
+    pub(super) fn next_notice(&self) -> Option<Notice> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    pub(super) fn set_ready(&self, monitor: usize) {
+        if let Some(flag) = self.ready.get(monitor) {
+            flag.store(true, Ordering::SeqCst);
+            self.relay.wake();
+        }
+    }
+
+    pub(super) fn is_ready(&self, monitor: usize) -> bool {
+        self.ready.get(monitor).is_some_and(|flag| flag.load(Ordering::SeqCst))
+    }
+
+    /// Shows a monitor's value in `status`; an empty one removes it.
+    pub(super) fn report(&self, label: &str, key: &str, value: &str) {
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.retain(|(l, k, _)| (l.as_str(), k.as_str()) != (label, key));
+        if !value.is_empty() {
+            reports.push((label.to_owned(), key.to_owned(), value.to_owned()));
+        }
+        let mut object = serde_json::Map::new();
+        for (label, key, value) in reports.iter() {
+            let monitor = object.entry(label.clone()).or_insert_with(|| serde_json::json!({}));
+            monitor[key.as_str()] = serde_json::Value::String(value.clone());
+        }
+        self.page.set_report(&serde_json::Value::Object(object).to_string());
+    }
+}

@@ -1,0 +1,203 @@
+//! What pump and daemon have in common: how they are started, and what they find when they begin.
+
+use crate::launch::{FORMAT, Launch, number};
+use crate::places::GroupFiles;
+use crate::state::{Member, Page};
+use crate::sys::{family, fd, signals, spawn};
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+/// A role that is another process of this executable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Pump,
+    Daemon,
+}
+
+impl Role {
+    /// Its hidden subcommand.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Pump => "pump",
+            Self::Daemon => "daemon",
+        }
+    }
+
+    fn member(self) -> Member {
+        match self {
+            Self::Pump => Member::Pump,
+            Self::Daemon => Member::Daemon,
+        }
+    }
+}
+
+/// Why a role could not begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RoleError {
+    #[error("this command is for immortal itself")]
+    NotStartedByImmortal,
+    #[error("unable to read the launch data")]
+    Launch(#[source] postcard::Error),
+    #[error("unable to {0}")]
+    System(&'static str, #[source] io::Error),
+}
+
+/// Adds what was attempted to a system error.
+pub(crate) fn attempt<T>(what: &'static str, result: io::Result<T>) -> Result<T, RoleError> {
+    result.map_err(|error| RoleError::System(what, error))
+}
+
+/// The descriptors that every role of a group holds.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) launch: Launch,
+    launch_fd: OwnedFd,
+    lock: Option<File>,
+    pub(crate) listener: Option<OwnedFd>,
+    page_fd: OwnedFd,
+    pub(crate) page: Page,
+    /// Reading and writing end of stdout and of stderr.
+    pub(crate) streams: [(OwnedFd, OwnedFd); 2],
+    /// Environment of this role, as it was inherited: what a monitor sets later does not spread.
+    pub(crate) environment: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Begins the life of a role: signals blocked, descriptors taken over, log and name set.
+pub(crate) fn begin() -> Result<Group, RoleError> {
+    attempt("block signals", signals::block_all())?;
+    attempt("reset the fault signals", signals::default_faults())?;
+    let not_ours = RoleError::NotStartedByImmortal;
+    let (Some(launch_fd), Some(page_fd)) = (fd::adopt(number::LAUNCH), fd::adopt(number::PAGE)) else {
+        return Err(not_ours);
+    };
+    let bytes = attempt("read the launch data", fd::read_from_start(&launch_fd))?;
+    let launch = Launch::decode(&bytes).map_err(RoleError::Launch)?;
+    if launch.format != FORMAT {
+        return Err(not_ours);
+    }
+    crate::logging::start(launch.log_level);
+    family::name_process();
+    let page = attempt("map the state page", page_of(&page_fd))?;
+    let ends = |numbers: (RawFd, RawFd)| fd::adopt(numbers.0).zip(fd::adopt(numbers.1));
+    let (Some(stdout), Some(stderr)) = (ends(number::STDOUT), ends(number::STDERR)) else {
+        return Err(RoleError::NotStartedByImmortal);
+    };
+    Ok(Group {
+        launch,
+        launch_fd,
+        lock: fd::adopt(number::LOCK).map(File::from),
+        listener: fd::adopt(number::LISTENER),
+        page_fd,
+        page,
+        streams: [stdout, stderr],
+        environment: std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect(),
+    })
+}
+
+fn page_of(fd: &OwnedFd) -> io::Result<Page> {
+    Page::map(&File::from(fd.try_clone()?))
+}
+
+/// The executable that this process runs, whatever its path holds now.
+pub(crate) fn own_executable() -> PathBuf {
+    #[cfg(target_os = "linux")]
+    if std::path::Path::new("/proc/self/exe").exists() {
+        return PathBuf::from("/proc/self/exe");
+    }
+    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("immortal"))
+}
+
+/// What a new role gets besides the group's own descriptors.
+#[derive(Default)]
+pub(crate) struct Extra<'a> {
+    pub(crate) descriptors: Vec<(BorrowedFd<'a>, RawFd)>,
+    /// Its stderr; none: `/dev/null`.
+    pub(crate) stderr: Option<BorrowedFd<'a>>,
+    /// Becomes a child of init.
+    pub(crate) detached: bool,
+}
+
+impl Group {
+    /// Removes the group's files, if it has any.
+    pub(crate) fn remove_files(&self) {
+        if let (Some(directory), Some(lock)) = (self.launch.directory.clone(), &self.lock) {
+            GroupFiles::at(PathBuf::from(std::ffi::OsString::from_vec(directory))).remove(lock);
+        }
+    }
+
+    /// Starts a role of this group from this same executable.
+    pub(crate) fn start(&self, role: Role, extra: Extra<'_>) -> io::Result<i32> {
+        let mut descriptors = vec![
+            (self.launch_fd.as_fd(), number::LAUNCH),
+            (self.page_fd.as_fd(), number::PAGE),
+            (self.streams[0].0.as_fd(), number::STDOUT.0),
+            (self.streams[0].1.as_fd(), number::STDOUT.1),
+            (self.streams[1].0.as_fd(), number::STDERR.0),
+            (self.streams[1].1.as_fd(), number::STDERR.1),
+        ];
+        descriptors.extend(self.lock.as_ref().map(|fd| (fd.as_fd(), number::LOCK)));
+        descriptors.extend(self.listener.as_ref().map(|fd| (fd.as_fd(), number::LISTENER)));
+        descriptors.extend(extra.descriptors);
+        let launching = Launching {
+            role,
+            name: &self.launch.name,
+            executable: own_executable(),
+            environment: &self.environment,
+            page: self.page,
+        };
+        launching.start(descriptors, extra.stderr, extra.detached)
+    }
+}
+
+/// How a role is executed.
+pub(crate) struct Launching<'a> {
+    pub(crate) role: Role,
+    pub(crate) name: &'a str,
+    pub(crate) executable: PathBuf,
+    pub(crate) environment: &'a [(Vec<u8>, Vec<u8>)],
+    pub(crate) page: Page,
+}
+
+impl Launching<'_> {
+    /// Executes the role with these descriptors and no others; returns its pid.
+    pub(crate) fn start(
+        &self,
+        descriptors: Vec<(BorrowedFd<'_>, RawFd)>,
+        stderr: Option<BorrowedFd<'_>>,
+        detached: bool,
+    ) -> io::Result<i32> {
+        let null = fd::null()?;
+        let null = null.as_fd();
+        let standard = [(null, 0), (null, 1), (stderr.unwrap_or(null), 2)];
+        let descriptors = descriptors.into_iter().chain(standard).collect();
+        let candidates = [spawn::c_string(self.executable.as_os_str().as_bytes())?];
+        let words = ["immortal", self.role.name(), self.name];
+        let arguments: Vec<CString> = words.iter().map(|word| spawn::c_string(*word)).collect::<Result<_, _>>()?;
+        let environment = environment_strings(self.environment)?;
+        let member = self.role.member();
+        let child = spawn::Child {
+            candidates: &candidates,
+            arguments: &arguments,
+            environment: &environment,
+            descriptors,
+            directory: Some(c"/"),
+            session: true,
+            detached,
+            default_signals: false,
+            parent_death_signal: None,
+            pid_slot: Some(self.page.slot(member)),
+        };
+        let pid = spawn::spawn(&child).map_err(io::Error::other)?;
+        self.page.set_member(member, pid);
+        Ok(pid)
+    }
+}
+
+/// Turns pairs into `KEY=VALUE` strings.
+pub(crate) fn environment_strings(environment: &[(Vec<u8>, Vec<u8>)]) -> io::Result<Vec<CString>> {
+    environment.iter().map(|(key, value)| spawn::c_string([key.as_slice(), b"=", value].concat())).collect()
+}

@@ -1,0 +1,39 @@
+//! Names of signals, as people type them and as `status` shows them: without `SIG`.
+
+use nix::sys::signal::Signal;
+
+/// The name of a signal number, without `SIG`; real-time ones and unknown ones as their number.
+pub(crate) fn name(number: i32) -> String {
+    match Signal::try_from(number) {
+        Ok(signal) => signal.as_str().trim_start_matches("SIG").to_owned(),
+        Err(_) => number.to_string(),
+    }
+}
+
+/// Reads a signal: `TERM`, `SIGTERM`, `term` or `15`.
+pub(crate) fn parse(text: &str) -> Result<i32, String> {
+    let number = match text.parse::<i32>() {
+        Ok(number) => Signal::try_from(number).ok(),
+        Err(_) => {
+            let upper = text.to_ascii_uppercase();
+            let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+            full.parse::<Signal>().ok()
+        }
+    };
+    number.map(|signal| signal as i32).ok_or_else(|| format!("{text} is no signal; TERM, INT, HUP, 15, …"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for text in ["TERM", "SIGTERM", "term", "15"] {
+            assert_eq!(parse(text), Ok(15), "{text}");
+        }
+        assert!(parse("TREM").is_err());
+        assert!(parse("0").is_err());
+        assert_eq!(name(9), "KILL");
+    }
+}

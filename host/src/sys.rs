@@ -1,0 +1,13 @@
+//! The only place that talks to the operating system: descriptors, processes, signals, clocks, sockets.
+//!
+//! What is Linux-only sits beside a portable path for macOS; the feature `portable` compiles that path on Linux
+//! too. Nothing here knows what a group is.
+
+pub(crate) mod clock;
+pub(crate) mod family;
+pub(crate) mod fd;
+pub(crate) mod page;
+pub(crate) mod signals;
+pub(crate) mod socket;
+pub(crate) mod spawn;
+pub(crate) mod wake;

@@ -1,0 +1,19 @@
+//! The two clocks: one to measure spans with, one to say when something was.
+
+use nix::time::{ClockId, clock_gettime};
+use std::time::Duration;
+
+fn read(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock).expect("a POSIX system has this clock");
+    Duration::from(time)
+}
+
+/// Reads `CLOCK_MONOTONIC`, in nanoseconds.
+pub(crate) fn monotonic_ns() -> u64 {
+    u64::try_from(read(ClockId::CLOCK_MONOTONIC).as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Reads the wall clock, in nanoseconds since 1970-01-01 UTC.
+pub(crate) fn wall_ns() -> u64 {
+    u64::try_from(read(ClockId::CLOCK_REALTIME).as_nanos()).unwrap_or(u64::MAX)
+}

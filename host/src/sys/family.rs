@@ -1,0 +1,264 @@
+//! Processes: who is alive, whose child it is, how it ended.
+//!
+//! A pid that has been reaped is never signalled. A process that is not our child is recognised by its start
+//! time, which together with the boot makes a pid unique.
+
+#![expect(unsafe_code, reason = "waitid with WNOWAIT for any signal number has no safe wrapper")]
+
+use nix::errno::Errno;
+use std::io;
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Exit {
+    /// Exit code, if it exited by itself.
+    pub(crate) code: Option<i32>,
+    /// Number of the signal that ended it, if one did.
+    pub(crate) signal: Option<i32>,
+    /// It left a core dump.
+    pub(crate) core: bool,
+}
+
+/// Makes orphaned descendants come back to this process instead of to init (Linux).
+pub(crate) fn become_subreaper() -> io::Result<()> {
+    #[cfg(linux_path)]
+    nix::sys::prctl::set_child_subreaper(true)?;
+    Ok(())
+}
+
+/// Gives this process the name that `ps` and `top` show.
+pub(crate) fn name_process() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::prctl::set_name(c"immortal") {
+        log::debug!("naming the process: {error}");
+    }
+}
+
+/// Leaves at once, without running the exit handlers of loaded libraries: they may hang or crash.
+pub(crate) fn leave(code: u8) -> ! {
+    // SAFETY: `_exit` takes any number, ends the process and runs no code of this program.
+    unsafe { libc::_exit(i32::from(code)) }
+}
+
+fn wait_id(kind: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> Result<Option<(i32, Exit)>, Errno> {
+    // SAFETY: `siginfo_t` is plain data for which all zeroes is a value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: `info` is a live `siginfo_t`; the other arguments are numbers.
+        let result = unsafe { libc::waitid(kind, id, &raw mut info, options) };
+        match Errno::result(result) {
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+            Ok(_) => break,
+        }
+    }
+    // SAFETY: after a successful waitid the fields of SIGCHLD are set, or all are zero.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return Ok(None);
+    }
+    let exit = if info.si_code == libc::CLD_EXITED {
+        Exit { code: Some(status), signal: None, core: false }
+    } else {
+        Exit { code: None, signal: Some(status), core: info.si_code == libc::CLD_DUMPED }
+    };
+    Ok(Some((pid, exit)))
+}
+
+/// Looks for an ended child of this thread without reaping it: its status stays, and its number stays taken.
+/// What another thread forked, as a monitor may, is left alone; where the kernel cannot tell the threads apart,
+/// so is everybody whose pid we do not know.
+pub(crate) fn peek_any() -> Option<(i32, Exit)> {
+    #[cfg(linux_path)]
+    {
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WNOTHREAD;
+        wait_id(libc::P_ALL, 0, options).ok().flatten()
+    }
+    #[cfg(portable_path)]
+    None
+}
+
+/// Looks whether this child has ended, without reaping it.
+pub(crate) fn peek(pid: i32) -> Option<Exit> {
+    let id = libc::id_t::try_from(pid).ok()?;
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    wait_id(libc::P_PID, id, options).ok().flatten().map(|(_, exit)| exit)
+}
+
+/// Reaps this child if it has ended.
+pub(crate) fn reap(pid: i32) -> Option<Exit> {
+    let id = libc::id_t::try_from(pid).ok()?;
+    wait_id(libc::P_PID, id, libc::WEXITED | libc::WNOHANG).ok().flatten().map(|(_, exit)| exit)
+}
+
+/// Tells whether this pid is a child of ours, ended or not.
+pub(crate) fn is_child(pid: i32) -> bool {
+    let Ok(id) = libc::id_t::try_from(pid) else { return false };
+    wait_id(libc::P_PID, id, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).is_ok()
+}
+
+/// Waits for this child to end and reaps it.
+pub(crate) fn wait(pid: i32) -> Option<Exit> {
+    let id = libc::id_t::try_from(pid).ok()?;
+    wait_id(libc::P_PID, id, libc::WEXITED).ok().flatten().map(|(_, exit)| exit)
+}
+
+/// Sends a signal to one process. One that is gone is no error.
+pub(crate) fn signal(pid: i32, signal: i32) {
+    send(pid, signal);
+}
+
+/// Sends a signal to a process group. One that is empty is no error.
+pub(crate) fn signal_group(group: i32, signal: i32) {
+    send(-group, signal);
+}
+
+fn send(target: i32, signal: i32) {
+    if target == 0 || target == -1 || target == 1 {
+        return;
+    }
+    // SAFETY: `kill` takes any numbers and touches no memory; 0 and -1, which would reach others, are excluded.
+    if let Err(error) = Errno::result(unsafe { libc::kill(target, signal) })
+        && error != Errno::ESRCH
+    {
+        log::debug!("sending signal {signal} to {target}: {error}");
+    }
+}
+
+/// What the kernel says of one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat {
+    /// Its process group.
+    pub(crate) group: i32,
+    /// It has ended and waits to be reaped.
+    pub(crate) ended: bool,
+    /// When it started, in clock ticks since the boot.
+    pub(crate) started: u64,
+}
+
+/// Reads what the kernel says of a process; `None` if it is gone.
+#[cfg(target_os = "linux")]
+pub(crate) fn stat(pid: i32) -> Option<Stat> {
+    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parse_stat(&text)
+}
+
+/// The name in parentheses may hold anything, so counting starts behind the last one.
+#[cfg(target_os = "linux")]
+fn parse_stat(text: &[u8]) -> Option<Stat> {
+    let behind = text.iter().rposition(|byte| *byte == b')')? + 1;
+    let mut fields = std::str::from_utf8(text.get(behind..)?).ok()?.split_ascii_whitespace();
+    let state = fields.next()?;
+    let group = fields.nth(1)?.parse().ok()?;
+    let started = fields.nth(16)?.parse().ok()?;
+    Some(Stat { group, ended: matches!(state, "Z" | "X"), started })
+}
+
+/// Without `/proc` only the existence is known.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn stat(pid: i32) -> Option<Stat> {
+    let process = nix::unistd::Pid::from_raw(pid);
+    match nix::sys::signal::kill(process, None) {
+        Ok(()) | Err(Errno::EPERM) => {
+            let group = nix::unistd::getpgid(Some(process)).map_or(0, nix::unistd::Pid::as_raw);
+            Some(Stat { group, ended: false, started: 0 })
+        }
+        Err(_) => None,
+    }
+}
+
+/// Tells whether the process that had this pid and start time still runs. An ended one that waits to be reaped
+/// does not run.
+pub(crate) fn runs(pid: i32, started: u64) -> bool {
+    pid > 0 && stat(pid).is_some_and(|stat| !stat.ended && (started == 0 || stat.started == started))
+}
+
+/// The children of this thread, adopted ones included, ended or not.
+#[cfg(linux_path)]
+pub(crate) fn children() -> Vec<i32> {
+    read_children("/proc/thread-self/children")
+}
+
+/// Nobody tells without `/proc`.
+#[cfg(portable_path)]
+pub(crate) fn children() -> Vec<i32> {
+    Vec::new()
+}
+
+#[cfg(linux_path)]
+fn read_children(path: &str) -> Vec<i32> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// The children of this thread and everything below them.
+pub(crate) fn descendants() -> Vec<i32> {
+    let mut all = children();
+    #[cfg(linux_path)]
+    {
+        let mut next = 0;
+        while let Some(pid) = all.get(next).copied() {
+            next += 1;
+            let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { continue };
+            for thread in threads.flatten() {
+                let path = thread.path().join("children");
+                for child in read_children(&path.to_string_lossy()) {
+                    if !all.contains(&child) {
+                        all.push(child);
+                    }
+                }
+            }
+        }
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Tells which boot of the machine this is, as a number that no other boot shares.
+pub(crate) fn boot_id() -> u64 {
+    #[cfg(target_os = "linux")]
+    {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+        u64::from_str_radix(&digits, 16).unwrap_or(0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        // The moment of the boot, in seconds: the wall clock less the time since.
+        (super::clock::wall_ns().saturating_sub(super::clock::monotonic_ns())) / 10_000_000_000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_peeked_at_before_it_is_reaped() {
+        let mut child = std::process::Command::new("/bin/sh").args(["-c", "exit 7"]).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        while peek(pid).is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(peek(pid).unwrap().code, Some(7));
+        assert_eq!(reap(pid).unwrap().code, Some(7));
+        assert!(!is_child(pid));
+        assert!(child.try_wait().is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_process_name_with_parentheses_does_not_confuse_the_reader() {
+        let line = b"12 (a) b) S 1 34 34 0 -1 4 1 0 0 0 0 0 0 0 20 0 1 0 987 0 0";
+        assert_eq!(parse_stat(line), Some(Stat { group: 34, ended: false, started: 987 }));
+    }
+
+    #[test]
+    fn this_process_runs_and_one_with_another_start_time_does_not() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let started = stat(pid).unwrap().started;
+        assert!(runs(pid, started));
+        assert!(!runs(pid, started + 1) || started == 0);
+    }
+}

@@ -1,0 +1,113 @@
+//! Descriptors: pipes, duplicates, unlinked files, how much a pipe holds.
+//!
+//! Every descriptor made here is close-on-exec from birth.
+
+#![expect(unsafe_code, reason = "taking over inherited descriptors and two ioctls have no safe wrapper")]
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// Makes a pipe: reading end, writing end.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    #[cfg(target_os = "linux")]
+    let ends = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    #[cfg(not(target_os = "linux"))]
+    let ends = {
+        let ends = nix::unistd::pipe()?;
+        set_close_on_exec(&ends.0)?;
+        set_close_on_exec(&ends.1)?;
+        ends
+    };
+    Ok(ends)
+}
+
+/// Sets close-on-exec.
+pub(crate) fn set_close_on_exec(fd: impl AsFd) -> io::Result<()> {
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(())
+}
+
+/// Makes reads and writes return at once instead of waiting.
+pub(crate) fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// Takes over a descriptor that an exec left open, and makes it close-on-exec; `None` if it is not open.
+pub(crate) fn adopt(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: `fcntl(F_GETFD)` takes any number and touches no memory.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
+        return None;
+    }
+    // SAFETY: the descriptor is open, and a role adopts each number of the table once, before anything else
+    // opens one, so nobody else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    set_close_on_exec(&fd).ok()?;
+    Some(fd)
+}
+
+/// Opens `/dev/null` for reading and writing.
+pub(crate) fn null() -> io::Result<OwnedFd> {
+    Ok(File::options().read(true).write(true).open("/dev/null")?.into())
+}
+
+/// Makes a file that no path leads to, holding `bytes`; on Linux it can never be changed again.
+pub(crate) fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
+    use std::io::Write;
+    let mut file = unlinked()?;
+    file.write_all(bytes)?;
+    #[cfg(linux_path)]
+    fcntl(&file, FcntlArg::F_ADD_SEALS(nix::fcntl::SealFlag::all()))?;
+    Ok(file.into())
+}
+
+#[cfg(linux_path)]
+fn unlinked() -> io::Result<File> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    Ok(memfd_create(c"immortal", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?.into())
+}
+
+#[cfg(portable_path)]
+fn unlinked() -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let directory = std::env::temp_dir();
+    for attempt in 0..1000_u32 {
+        let path = directory.join(format!(".immortal-{}-{}-{attempt}", std::process::id(), super::clock::wall_ns()));
+        match File::options().read(true).write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(file) => {
+                std::fs::remove_file(&path)?;
+                return Ok(file);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// Reads a whole file from its beginning without moving its offset, which other roles share.
+pub(crate) fn read_from_start(fd: impl AsFd) -> io::Result<Vec<u8>> {
+    use std::os::unix::fs::FileExt;
+    let file = File::from(fd.as_fd().try_clone_to_owned()?);
+    let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX)];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Tells how many bytes wait in a pipe.
+pub(crate) fn waiting(fd: impl AsFd) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one `int` to the pointer, which is to a live `int`.
+    let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    Errno::result(result)?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// Makes a file that no path leads to, for a state page that nobody else reads.
+pub(crate) fn unlinked_page() -> io::Result<OwnedFd> {
+    Ok(unlinked()?.into())
+}

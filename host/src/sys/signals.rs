@@ -1,0 +1,112 @@
+//! Signals as events: blocked first, then read from a descriptor. No handler runs any code of ours.
+
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Blocks every signal in this thread, and in the threads and programs that come out of it.
+pub(crate) fn block_all() -> io::Result<()> {
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
+    Ok(())
+}
+
+/// Gives SIGSEGV and SIGBUS back to the kernel: Rust's runtime catches them and survives the first one that
+/// somebody sends.
+#[expect(unsafe_code, reason = "sigaction has no safe form")]
+pub(crate) fn default_faults() -> io::Result<()> {
+    for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
+        // SAFETY: SIG_DFL installs no handler, so there is no code that would have to be async-signal-safe.
+        unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl)? };
+    }
+    Ok(())
+}
+
+/// A descriptor that gets readable when one of a set of (blocked) signals has come.
+pub(crate) struct Signals {
+    #[cfg(linux_path)]
+    source: nix::sys::signalfd::SignalFd,
+    #[cfg(portable_path)]
+    source: portable::Source,
+}
+
+impl Signals {
+    /// Watches these signals, which must be blocked in all threads.
+    pub(crate) fn watch(signals: &[Signal]) -> io::Result<Self> {
+        let mut set = SigSet::empty();
+        for signal in signals {
+            set.add(*signal);
+        }
+        #[cfg(linux_path)]
+        {
+            use nix::sys::signalfd::{SfdFlags, SignalFd};
+            let source = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+            Ok(Self { source })
+        }
+        #[cfg(portable_path)]
+        {
+            Ok(Self { source: portable::Source::new(set)? })
+        }
+    }
+
+    /// Takes the next signal that has come.
+    pub(crate) fn next(&mut self) -> Option<Signal> {
+        #[cfg(linux_path)]
+        {
+            let info = self.source.read_signal().ok().flatten()?;
+            i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok())
+        }
+        #[cfg(portable_path)]
+        {
+            self.source.next()
+        }
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.source.as_fd()
+    }
+}
+
+#[cfg(portable_path)]
+mod portable {
+    //! A thread of its own waits for the signals and writes their numbers to a pipe.
+
+    use nix::sys::signal::{SigSet, Signal};
+    use std::io;
+    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+    pub(super) struct Source {
+        reader: OwnedFd,
+    }
+
+    impl Source {
+        pub(super) fn new(set: SigSet) -> io::Result<Self> {
+            let (reader, writer) = super::super::fd::pipe()?;
+            super::super::fd::set_nonblocking(&reader)?;
+            std::thread::Builder::new().name("signals".into()).stack_size(64 * 1024).spawn(move || {
+                while let Ok(signal) = set.wait() {
+                    let number = u8::try_from(signal as i32).unwrap_or(0);
+                    if nix::unistd::write(&writer, &[number]).is_err() {
+                        break;
+                    }
+                }
+            })?;
+            Ok(Self { reader })
+        }
+
+        pub(super) fn next(&mut self) -> Option<Signal> {
+            let mut number = [0];
+            match nix::unistd::read(&self.reader, &mut number) {
+                Ok(1) => Signal::try_from(i32::from(number[0])).ok(),
+                Ok(_) | Err(_) => None,
+            }
+        }
+    }
+
+    impl AsFd for Source {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.reader.as_fd()
+        }
+    }
+}

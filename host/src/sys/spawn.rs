@@ -1,0 +1,444 @@
+//! Starts processes: the user's program and our own roles. The only code that runs between fork and exec.
+//!
+//! On Linux the child borrows this process's memory until it executes (`CLONE_VM | CLONE_VFORK`), so that
+//! nothing is copied and the failing step is known without a pipe. Elsewhere it is a fork and a pipe. Everything
+//! the child needs is laid out before; the child itself makes system calls and nothing else: no allocation, no
+//! lock, no log.
+
+#![expect(unsafe_code, reason = "fork, exec and what is allowed between them")]
+
+use nix::errno::Errno;
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Numbers at or above this one are used for the moment in which descriptors change places.
+const PARKED: RawFd = 200;
+
+/// A child to start.
+#[derive(Default)]
+pub(crate) struct Child<'a> {
+    /// Paths to execute, tried in order as `execvp` does.
+    pub(crate) candidates: &'a [CString],
+    /// Arguments, the zeroth included.
+    pub(crate) arguments: &'a [CString],
+    /// The whole environment.
+    pub(crate) environment: &'a [CString],
+    /// Descriptors and the numbers they get. All others are closed.
+    pub(crate) descriptors: Vec<(BorrowedFd<'a>, RawFd)>,
+    /// Working directory; none: unchanged.
+    pub(crate) directory: Option<&'a CStr>,
+    /// Leads a session of its own.
+    pub(crate) session: bool,
+    /// Becomes a child of init: an intermediate leads the new session, starts it, and ends at once.
+    pub(crate) detached: bool,
+    /// Starts with default signal dispositions and nothing blocked; otherwise with everything blocked.
+    pub(crate) default_signals: bool,
+    /// Gets this signal when the thread that started it dies (Linux).
+    pub(crate) parent_death_signal: Option<c_int>,
+    /// Where the child writes its own pid before it executes.
+    pub(crate) pid_slot: Option<&'a AtomicU64>,
+}
+
+/// What the child could not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub(crate) enum Step {
+    Fork = 1,
+    Descriptors,
+    Directory,
+    Execute,
+    /// Executed nothing though the file is there: its interpreter is missing.
+    Interpreter,
+}
+
+/// A child that was not started.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("{}", match step {
+    Step::Fork => "unable to fork",
+    Step::Descriptors => "unable to hand over descriptors",
+    Step::Directory => "unable to enter the working directory",
+    Step::Execute => "unable to execute it",
+    Step::Interpreter => "its interpreter is missing",
+})]
+pub(crate) struct SpawnError {
+    pub(crate) step: Step,
+    pub(crate) errno: Errno,
+}
+
+impl SpawnError {
+    /// The exit status a shell would report: 127 not found, 126 found but not executable; 125 it is our fault.
+    pub(crate) fn status(self) -> u8 {
+        match (self.step, self.errno) {
+            (Step::Execute, Errno::ENOENT | Errno::ENOTDIR) => 127,
+            (Step::Execute | Step::Interpreter, _) => 126,
+            (Step::Fork | Step::Descriptors | Step::Directory, _) => 125,
+        }
+    }
+}
+
+/// Everything the child touches, as raw pointers and numbers.
+struct Plan<'a> {
+    candidates: Vec<*const c_char>,
+    argv: Vec<*const c_char>,
+    envp: Vec<*const c_char>,
+    moves: Vec<(RawFd, RawFd)>,
+    parked: Vec<RawFd>,
+    highest: RawFd,
+    directory: *const c_char,
+    session: bool,
+    detached: bool,
+    default_signals: bool,
+    parent_death_signal: c_int,
+    parent: libc::pid_t,
+    pid_slot: Option<&'a AtomicU64>,
+    /// The failure of the child: step and errno.
+    failed: (c_int, c_int),
+    /// Pid of the program, when an intermediate started it.
+    grandchild: libc::pid_t,
+    #[cfg(portable_path)]
+    report: RawFd,
+}
+
+fn terminated(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+impl<'a> Plan<'a> {
+    fn new(child: &Child<'a>) -> Self {
+        let moves: Vec<_> = child.descriptors.iter().map(|(fd, number)| (fd.as_raw_fd(), *number)).collect();
+        Self {
+            candidates: child.candidates.iter().map(|path| path.as_ptr()).collect(),
+            argv: terminated(child.arguments),
+            envp: terminated(child.environment),
+            parked: Vec::with_capacity(moves.len()),
+            highest: moves.iter().map(|(_, number)| *number).max().unwrap_or(2).max(2),
+            moves,
+            directory: child.directory.map_or(std::ptr::null(), CStr::as_ptr),
+            session: child.session,
+            detached: child.detached,
+            default_signals: child.default_signals,
+            parent_death_signal: child.parent_death_signal.unwrap_or(0),
+            parent: nix::unistd::getpid().as_raw(),
+            pid_slot: child.pid_slot,
+            failed: (0, 0),
+            grandchild: 0,
+            #[cfg(portable_path)]
+            report: -1,
+        }
+    }
+
+    /// Notes the failing step, in the memory or the pipe that the parent looks at.
+    fn fail(&mut self, step: Step) {
+        self.failed = (step as c_int, Errno::last_raw());
+        #[cfg(portable_path)]
+        {
+            let words = [self.failed.0, self.failed.1];
+            // SAFETY: the buffer is a live array of that size; write is async-signal-safe.
+            unsafe { libc::write(self.report, words.as_ptr().cast(), size_of_val(&words)) };
+        }
+    }
+
+    /// Gives every descriptor its number and closes all others.
+    fn place_descriptors(&mut self) -> bool {
+        for (source, _) in &self.moves {
+            // SAFETY: fcntl with F_DUPFD_CLOEXEC takes numbers only. The vector has room for all: no allocation.
+            let parked = unsafe { libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, PARKED) };
+            if parked == -1 {
+                return false;
+            }
+            self.parked.push(parked);
+        }
+        for ((_, number), parked) in self.moves.iter().zip(&self.parked) {
+            // SAFETY: dup2 takes numbers only.
+            if unsafe { libc::dup2(*parked, *number) } == -1 {
+                return false;
+            }
+        }
+        for number in 0..=self.highest {
+            if !self.moves.iter().any(|(_, taken)| *taken == number) {
+                // SAFETY: this process is about to execute another program, which is to have no such descriptor.
+                // With shared memory the table of descriptors is still the child's own (no CLONE_FILES).
+                unsafe { libc::close(number) };
+            }
+        }
+        self.close_behind();
+        true
+    }
+
+    /// Marks every descriptor behind the highest placed one to be closed at the exec.
+    fn close_behind(&self) {
+        let first = self.highest + 1;
+        #[cfg(linux_path)]
+        {
+            // SAFETY: close_range takes numbers only.
+            let result = unsafe {
+                libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+            };
+            if result == 0 {
+                return;
+            }
+        }
+        // SAFETY: sysconf and fcntl take numbers only.
+        unsafe {
+            let limit = libc::sysconf(libc::_SC_OPEN_MAX).clamp(1024, 65536);
+            for number in first..c_int::try_from(limit).unwrap_or(1024) {
+                libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC);
+            }
+        }
+    }
+
+    fn reset_signals(&self) {
+        // SAFETY: an all-zero sigaction is SIG_DFL with an empty mask and no flags; both calls are
+        // async-signal-safe, and this process has signal tables of its own (no CLONE_SIGHAND).
+        unsafe {
+            let default: libc::sigaction = std::mem::zeroed();
+            for number in 1..=64 {
+                libc::sigaction(number, &raw const default, std::ptr::null_mut());
+            }
+        }
+    }
+
+    /// Tries each candidate. Returns only when none could be executed.
+    fn execute(&mut self) {
+        let (argv, envp) = (self.argv.as_ptr(), self.envp.as_ptr());
+        let mut refused = 0;
+        for index in 0..self.candidates.len() {
+            let path = self.candidates[index];
+            // SAFETY: path, argv and envp are NUL-terminated strings and null-terminated arrays that live in
+            // the parent, which does not run on before this process has executed or ended.
+            unsafe { libc::execve(path, argv, envp) };
+            match Errno::last() {
+                Errno::ENOENT | Errno::ENOTDIR => {
+                    // SAFETY: as above.
+                    if unsafe { libc::access(path, libc::F_OK) } == 0 {
+                        Errno::set_raw(libc::ENOENT);
+                        return self.fail(Step::Interpreter);
+                    }
+                    Errno::set_raw(libc::ENOENT);
+                }
+                Errno::EACCES => refused = libc::EACCES,
+                _ => return self.fail(Step::Execute),
+            }
+        }
+        if refused != 0 || self.candidates.is_empty() {
+            Errno::set_raw(if refused == 0 { libc::ENOENT } else { refused });
+        }
+        self.fail(Step::Execute);
+    }
+
+    /// The child from its first instruction to the exec. Returns only on failure.
+    fn run(&mut self) {
+        if self.session {
+            // SAFETY: setsid takes nothing; failing means that it leads a group already, which is as good.
+            unsafe { libc::setsid() };
+        }
+        if !self.place_descriptors() {
+            return self.fail(Step::Descriptors);
+        }
+        // SAFETY: the directory is a NUL-terminated string of the parent.
+        if !self.directory.is_null() && unsafe { libc::chdir(self.directory) } == -1 {
+            return self.fail(Step::Directory);
+        }
+        if self.default_signals {
+            self.reset_signals();
+        }
+        // The pid is on the page before the program can run: whoever comes after a crash finds it.
+        if let Some(slot) = self.pid_slot {
+            // SAFETY: getpid takes nothing.
+            let pid = unsafe { libc::getpid() };
+            slot.store(u64::try_from(pid).unwrap_or(0), Ordering::SeqCst);
+        }
+        #[cfg(linux_path)]
+        if self.parent_death_signal != 0 {
+            // SAFETY: prctl, getppid and raise take numbers only.
+            unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, self.parent_death_signal);
+                // The parent may have died before the line above: then nobody will send the signal any more.
+                if libc::getppid() != self.parent {
+                    libc::_exit(125);
+                }
+            }
+        }
+        if self.default_signals {
+            // SAFETY: an all-zero sigset is made empty before it is used.
+            unsafe {
+                let mut none: libc::sigset_t = std::mem::zeroed();
+                libc::sigemptyset(&raw mut none);
+                libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+            }
+        }
+        self.execute();
+    }
+}
+
+/// Starts the child and returns its pid once it has executed.
+pub(crate) fn spawn(child: &Child<'_>) -> Result<i32, SpawnError> {
+    let mut plan = Plan::new(child);
+    // All signals are blocked from before the fork: with shared memory no handler of this program may run in
+    // the child.
+    let mut before = nix::sys::signal::SigSet::empty();
+    let all = nix::sys::signal::SigSet::all();
+    let fork_error = |errno| SpawnError { step: Step::Fork, errno };
+    nix::sys::signal::pthread_sigmask(nix::sys::signal::SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before))
+        .map_err(fork_error)?;
+    let result = start(&mut plan);
+    nix::sys::signal::pthread_sigmask(nix::sys::signal::SigmaskHow::SIG_SETMASK, Some(&before), None)
+        .map_err(fork_error)?;
+    let pid = result.map_err(fork_error)?;
+    let intermediate_ended = plan.detached.then(|| super::family::wait(pid));
+    if let Some(step) = step_of(plan.failed.0) {
+        if intermediate_ended.is_none() {
+            super::family::wait(pid);
+        }
+        return Err(SpawnError { step, errno: Errno::from_raw(plan.failed.1) });
+    }
+    Ok(if plan.detached { plan.grandchild } else { pid })
+}
+
+fn step_of(number: c_int) -> Option<Step> {
+    [Step::Fork, Step::Descriptors, Step::Directory, Step::Execute, Step::Interpreter]
+        .into_iter()
+        .find(|step| *step as c_int == number)
+}
+
+#[cfg(linux_path)]
+use shared::start;
+
+#[cfg(linux_path)]
+mod shared {
+    use super::{Errno, Plan, Step, c_int};
+    use std::ffi::c_void;
+
+    /// Deep enough for a handful of system calls.
+    const STACK_BYTES: usize = 32 * 1024;
+
+    fn clone(entry: extern "C" fn(*mut c_void) -> c_int, plan: &mut Plan<'_>) -> Result<libc::pid_t, Errno> {
+        let mut stack = Vec::<u128>::with_capacity(STACK_BYTES / size_of::<u128>());
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        // SAFETY: the stack is `STACK_BYTES` long, aligned to 16 and grows down from its end; this thread does
+        // not run on, and so neither drops nor touches the stack or the plan, before the child has executed or
+        // ended (CLONE_VFORK).
+        let pid = unsafe {
+            let top = stack.as_mut_ptr().byte_add(STACK_BYTES);
+            libc::clone(entry, top.cast(), flags, std::ptr::from_mut(plan).cast())
+        };
+        Errno::result(pid)
+    }
+
+    pub(super) fn start(plan: &mut Plan<'_>) -> Result<libc::pid_t, Errno> {
+        // The stack of an intermediate's child must not be allocated in the intermediate: the allocator's lock
+        // may be held by another thread of the parent only while that thread runs, and it does run; still, the
+        // rule is that a child allocates nothing.
+        if plan.detached { clone_detached(plan) } else { clone(child, plan) }
+    }
+
+    extern "C" fn child(plan: *mut c_void) -> c_int {
+        // SAFETY: the pointer is the plan that `clone` was given; the parent is suspended until we are done.
+        let plan = unsafe { &mut *plan.cast::<Plan<'_>>() };
+        plan.run();
+        127
+    }
+
+    struct Detached<'p, 'a> {
+        plan: &'p mut Plan<'a>,
+        inner_stack: Vec<u128>,
+    }
+
+    fn clone_detached(plan: &mut Plan<'_>) -> Result<libc::pid_t, Errno> {
+        let words = STACK_BYTES / size_of::<u128>();
+        let mut stack = Vec::<u128>::with_capacity(words);
+        let mut detached = Detached { plan, inner_stack: Vec::with_capacity(words) };
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        // SAFETY: as in `clone`; the intermediate ends only after its own child has executed or ended, so both
+        // stacks outlive their users.
+        let pid = unsafe {
+            let top = stack.as_mut_ptr().byte_add(STACK_BYTES);
+            libc::clone(intermediate, top.cast(), flags, (&raw mut detached).cast())
+        };
+        Errno::result(pid)
+    }
+
+    extern "C" fn intermediate(argument: *mut c_void) -> c_int {
+        // SAFETY: the pointer is the `Detached` of the suspended parent.
+        let detached = unsafe { &mut *argument.cast::<Detached<'_, '_>>() };
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        // SAFETY: setsid and getpid take nothing; the inner stack is allocated and ours alone; we are suspended
+        // until our child has executed or ended.
+        let pid = unsafe {
+            libc::setsid();
+            detached.plan.parent = libc::getpid();
+            let top = detached.inner_stack.as_mut_ptr().byte_add(STACK_BYTES);
+            libc::clone(child, top.cast(), flags, std::ptr::from_mut::<Plan<'_>>(detached.plan).cast())
+        };
+        detached.plan.grandchild = pid;
+        if pid == -1 {
+            detached.plan.fail(Step::Fork);
+        }
+        0
+    }
+}
+
+#[cfg(portable_path)]
+use forked::start;
+
+#[cfg(portable_path)]
+mod forked {
+    use super::{AsRawFd, Errno, Plan, Step};
+    use std::io::Read;
+
+    /// Forks; the child runs the plan with the writing end of a pipe that closes at the exec.
+    pub(super) fn start(plan: &mut Plan<'_>) -> Result<libc::pid_t, Errno> {
+        let (reader, writer) = super::super::fd::pipe().map_err(|_| Errno::EMFILE)?;
+        // The report must survive the placing of the descriptors.
+        // SAFETY: fcntl takes numbers only.
+        let report = Errno::result(unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_DUPFD_CLOEXEC, super::PARKED) })?;
+        plan.report = report;
+        // SAFETY: the child makes async-signal-safe calls only and ends by exec or `_exit`.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            in_child(plan);
+        }
+        drop(writer);
+        // SAFETY: the duplicate was made above and is owned by nobody else.
+        unsafe { libc::close(report) };
+        let pid = Errno::result(pid)?;
+        let mut words = Vec::new();
+        if let Err(error) = std::fs::File::from(reader).read_to_end(&mut words) {
+            log::debug!("reading the report of a child: {error}");
+        }
+        for pair in words.chunks_exact(8) {
+            let word = |at: usize| i32::from_ne_bytes([pair[at], pair[at + 1], pair[at + 2], pair[at + 3]]);
+            if word(0) == 0 { plan.grandchild = word(4) } else { plan.failed = (word(0), word(4)) }
+        }
+        Ok(pid)
+    }
+
+    fn in_child(plan: &mut Plan<'_>) -> ! {
+        if plan.detached {
+            // SAFETY: setsid, getpid, fork, write and _exit are async-signal-safe.
+            unsafe {
+                libc::setsid();
+                plan.parent = libc::getpid();
+                let pid = libc::fork();
+                if pid != 0 {
+                    if pid == -1 {
+                        plan.fail(Step::Fork);
+                    }
+                    let words = [0, pid];
+                    libc::write(plan.report, words.as_ptr().cast(), size_of_val(&words));
+                    libc::_exit(0);
+                }
+            }
+        }
+        plan.run();
+        // SAFETY: as above.
+        unsafe { libc::_exit(127) }
+    }
+}
+
+/// Turns bytes into a C string; a NUL inside is refused.
+pub(crate) fn c_string(bytes: impl Into<Vec<u8>>) -> io::Result<CString> {
+    CString::new(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "it holds a NUL byte"))
+}
