@@ -91,6 +91,33 @@ impl Sandbox {
         self.invocation(artifacts().immortal()).args(arguments)
     }
 
+    /// Prepares a run of `immortal` as somebody who is not root, in the sandbox's environment. If root runs the
+    /// tests, the executable and its libraries are copied to where that user can reach them, and the sandbox is
+    /// given away.
+    ///
+    /// # Panics
+    /// If that cannot be done.
+    #[must_use]
+    pub fn unprivileged(&self) -> Invocation {
+        if !nix::unistd::geteuid().is_root() {
+            return self.immortal::<&str>([]);
+        }
+        const NOBODY: u32 = 65534;
+        let folder = self.path("bin");
+        if !folder.exists() {
+            std::fs::create_dir(&folder).expect("a folder for the executable");
+            let built = artifacts();
+            for file in [built.immortal(), built.puppet(), built.monitor("log"), built.monitor("recorder")] {
+                let name = file.file_name().expect("a file has a name");
+                std::fs::copy(&file, folder.join(name)).expect("what was built can be copied");
+            }
+            for path in [self.root.clone(), self.path("home")] {
+                std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("root may give away");
+            }
+        }
+        self.invocation(folder.join("immortal")).user(NOBODY, NOBODY)
+    }
+
     /// Prepares `immortal start` of a group called `group` under a strategy.
     pub fn launch(&self, strategy: &str) -> Launch<'_> {
         Launch::new(self, strategy)
