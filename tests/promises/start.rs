@@ -1,6 +1,6 @@
 //! `immortal start`: its results, its messages, and that a failed start leaves nothing.
 
-use immortal_tests::{Group, Outcome, Process, Sandbox, Signal, artifacts, eventually};
+use immortal_tests::{Group, Outcome, Process, Sandbox, Signal, eventually};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -152,7 +152,9 @@ fn an_unknown_option_is_2() {
 
 #[test]
 fn an_unknown_strategy_is_2() {
-    refused(&["--strategy", "immortal"], 2, &["immortal"]);
+    let sandbox = Sandbox::new();
+    let error = sandbox.launch("sempiternal").recorder().puppet(["hang"]).run().assert_refused(2);
+    assert!(error.contains("sempiternal"), "{error}");
 }
 
 #[test]
@@ -474,23 +476,13 @@ fn check_finds_what_start_would_refuse() {
 #[test]
 fn the_mode_is_another_word_for_the_strategy() {
     let sandbox = Sandbox::new();
-    let outcome = sandbox
-        .immortal(["start", "--mode", "daemon", "-n", "group", "-m", "recorder"])
-        .arg(artifacts().puppet())
-        .arg("hang")
-        .run();
-    outcome.assert_code(0);
+    sandbox.launch("").args(["--mode", "daemon"]).recorder().puppet(["hang"]).run().assert_code(0);
     assert_eq!(Group::find(&sandbox, "group").status()["strategy"], "daemon");
 }
 
 #[test]
 fn unattached_is_the_default() {
     let sandbox = Sandbox::new();
-    let outcome = sandbox
-        .immortal(["start", "-n", "group", "-m", "recorder"])
-        .arg(artifacts().puppet())
-        .arg("hang")
-        .run();
-    outcome.assert_code(0);
+    sandbox.launch("").recorder().puppet(["hang"]).run().assert_code(0);
     assert_eq!(Group::find(&sandbox, "group").status()["strategy"], "unattached");
 }

@@ -196,25 +196,29 @@ impl Running {
     /// If it does not end within three deadlines; it is killed then.
     #[must_use]
     #[track_caller]
-    pub fn wait(mut self) -> Outcome {
-        let until = Instant::now() + 3 * DEADLINE;
+    pub fn wait(self) -> Outcome {
+        let shown = self.shown.clone();
+        self.wait_within(3 * DEADLINE).unwrap_or_else(|(stdout, stderr)| {
+            panic!("did not end: {shown}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")
+        })
+    }
+
+    /// Waits for its end; after this span it is killed, and what it had written so far is the error.
+    pub(crate) fn wait_within(mut self, span: Duration) -> Result<Outcome, (String, String)> {
+        let until = Instant::now() + span;
         let status: ExitStatus = loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
                 break status;
             }
             if Instant::now() > until {
-                panic!(
-                    "did not end: {}\nstdout: {}\nstderr: {}",
-                    self.shown,
-                    String::from_utf8_lossy(&self.stdout()),
-                    String::from_utf8_lossy(&self.stderr())
-                );
+                let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+                return Err((text(self.stdout()), text(self.stderr())));
             }
             std::thread::sleep(Duration::from_millis(1));
         };
         let took = self.since.elapsed();
         let streams_closed = self.stdout.closed_soon() & self.stderr.closed_soon();
-        Outcome {
+        Ok(Outcome {
             code: status.code(),
             signal: status.signal(),
             stdout: self.stdout(),
@@ -222,7 +226,7 @@ impl Running {
             took,
             streams_closed,
             shown: self.shown.clone(),
-        }
+        })
     }
 }
 

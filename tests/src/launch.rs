@@ -21,7 +21,10 @@ pub struct Launch<'a> {
 
 impl<'a> Launch<'a> {
     pub(crate) fn new(sandbox: &'a Sandbox, strategy: &str) -> Self {
-        let options = vec!["--strategy".into(), strategy.into()];
+        let options = match strategy {
+            "" => Vec::new(),
+            strategy => vec!["--strategy".into(), strategy.into()],
+        };
         let name = Some("group".to_owned());
         Self { sandbox, name, options, program: Vec::new(), environment: Vec::new(), directory: None }
     }
@@ -136,7 +139,9 @@ impl<'a> Launch<'a> {
     #[track_caller]
     pub fn start(self) -> Group<'a> {
         let sandbox = self.sandbox;
-        let outcome = self.arg("--json").invocation("start").run();
+        let mut launch = self;
+        launch.options.insert(0, "--json".into());
+        let outcome = launch.invocation("start").run();
         outcome.assert_code(0);
         let answer = outcome.json();
         let name = answer["name"].as_str().expect("a name in the answer of start");

@@ -4,6 +4,7 @@ use crate::artifacts::artifacts;
 use crate::invocation::Invocation;
 use crate::launch::Launch;
 use crate::process::{self, Process};
+use crate::wait::DEADLINE;
 use nix::sys::signal::Signal;
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -118,7 +119,7 @@ impl Sandbox {
         self.invocation(folder.join("immortal")).user(NOBODY, NOBODY)
     }
 
-    /// Prepares `immortal start` of a group called `group` under a strategy.
+    /// Prepares `immortal start` of a group called `group` under a strategy; an empty one is not mentioned.
     pub fn launch(&self, strategy: &str) -> Launch<'_> {
         Launch::new(self, strategy)
     }
@@ -192,8 +193,10 @@ impl Sandbox {
             text += &format!("process {} (parent {parent}): {}\n", process.pid, process.command_line());
         }
         if self.runtime().exists() {
-            let list = self.immortal(["list", "--json"]).run();
-            text += &format!("immortal list: {}{}", list.out(), list.err());
+            match self.immortal(["list", "--json"]).spawn().wait_within(DEADLINE) {
+                Ok(list) => text += &format!("immortal list: {}{}", list.out(), list.err()),
+                Err(_) => text += "immortal list does not answer\n",
+            }
         }
         walk(&self.root, &mut |path| {
             let is_file = path.symlink_metadata().is_ok_and(|data| data.is_file());
@@ -223,7 +226,8 @@ impl Drop for Sandbox {
             left
         };
         if !left(self).is_empty() && !std::thread::panicking() {
-            drop(self.immortal(["stop", "--all"]).run());
+            // Whether it works is for other tests to find out; what it leaves is killed.
+            drop(self.immortal(["stop", "--all"]).spawn().wait_within(DEADLINE));
         }
         // New ones may appear while the first are killed: a daemon's death makes a pump start another.
         for _ in 0..200 {
