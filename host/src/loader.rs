@@ -1,6 +1,6 @@
 //! Finds, judges, opens and calls monitors.
 //!
-//! In the order in which a library passes through: [`resolve`] makes a path of a name, [`file`] refuses what
+//! In the order in which a library passes through: [`resolve`] makes a path of a name, [`mod@file`] refuses what
 //! somebody else may have written, [`header`] refuses what is no library of this machine, [`table`] opens it and
 //! reads its table, `layout` lets abi_stable walk the types of a Rust monitor, [`instance`] calls its hooks, and
 //! [`host_table`] is what it may call. [`helper`] does the first opening in a process of its own, because a

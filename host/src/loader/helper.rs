@@ -7,11 +7,13 @@
 
 mod child;
 mod confine;
+mod exchange;
 mod parent;
 mod wire;
 
 pub use child::run;
-pub(super) use parent::{Failure, Helper, exchange};
+pub(super) use exchange::exchange;
+pub(super) use parent::{Failure, Helper};
 
 /// The one argument of the helper process; `main` passes it on to [`run`] before it looks at anything else.
 pub const ARGUMENT: &str = "check-monitor";

@@ -44,8 +44,8 @@ pub(super) enum Verdict {
     },
     /// The layout differs, or the root module leads to another table.
     Different {
-        /// At most three causes, joined with `; `.
-        causes: String,
+        /// The whole of it, with at most three causes, joined with `; `.
+        text: String,
     },
 }
 
@@ -69,13 +69,13 @@ pub(super) fn verify(symbol: Option<NonNull<c_void>>, table: &'static MonitorTab
     }
     // abi_stable panics where it finds what it thinks impossible, as in a damaged library.
     catch_unwind(AssertUnwindSafe(|| compare(header, table)))
-        .unwrap_or_else(|_| Verdict::Different { causes: "abi_stable could not walk its types".into() })
+        .unwrap_or_else(|_| different("abi_stable could not walk its types"))
 }
 
 fn compare(header: AbiHeaderRef, table: &'static MonitorTable) -> Verdict {
     let header: &'static LibHeader = match header.upgrade() {
         Ok(header) => header,
-        Err(error) => return Verdict::Different { causes: first_line(&error.to_string()) },
+        Err(error) => return different(&error.to_string()),
     };
     let Some(theirs) = header.layout() else {
         return Verdict::Unknown { why: "it was built without a description of its layout".into() };
@@ -83,18 +83,21 @@ fn compare(header: AbiHeaderRef, table: &'static MonitorTable) -> Verdict {
     let ours = <MonitorRoot as StableAbi>::LAYOUT;
     if let Err(errors) = both_ways(ours, theirs) {
         log::trace!("layout: {errors}");
-        return Verdict::Different { causes: causes(&errors) };
+        return Verdict::Different { text: causes(&errors) };
     }
     // SAFETY: the layout of its root module has just been compared with that of `MonitorRoot`.
     let root = match unsafe { header.unchecked_layout::<MonitorRoot>() } {
         Ok(root) => root,
-        Err(error) => return Verdict::Different { causes: first_line(&error.to_string()) },
+        Err(error) => return different(&error.to_string()),
     };
     if !std::ptr::eq(root.table(), table) {
-        let causes = "its root module leads to another table than `immortal_monitor_v1`".into();
-        return Verdict::Different { causes };
+        return different("its root module leads to another table than `immortal_monitor_v1`");
     }
     Verdict::Same { api_version: one_line(root.api_version().as_str()) }
+}
+
+fn different(why: &str) -> Verdict {
+    Verdict::Different { text: format!("it was built with another layout: {}", first_line(why)) }
 }
 
 /// Accepts what is compatible in either direction. The globals are fresh for each: shared ones remember older
@@ -123,7 +126,7 @@ fn causes(errors: &AbiInstabilityErrors) -> String {
         }
     }
     causes.truncate(MOST_CAUSES);
-    causes.join("; ")
+    format!("it was built with another layout: {}", causes.join("; "))
 }
 
 /// The way from the root to where types differ: `table > event > param_1 > code: `.
@@ -133,7 +136,10 @@ fn place(error: &AbiInstabilityError) -> String {
         TLFieldOrFunction::Field(field) => field.name().to_owned(),
         TLFieldOrFunction::Function(function) => function.name.to_string(),
     });
-    let steps: Vec<String> = steps.collect();
+    // A parameter is a step that has the names of all parameters, a pointer is one of the name 0, and a function
+    // comes twice: as a field and as itself.
+    let mut steps: Vec<String> = steps.filter(|step| step != "0" && !step.contains(',')).collect();
+    steps.dedup();
     if steps.is_empty() { String::new() } else { format!("{}: ", steps.join(" > ")) }
 }
 

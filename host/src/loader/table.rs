@@ -104,10 +104,10 @@ pub enum TableError {
         function: &'static str,
     },
     /// Its types have another layout.
-    #[error("it was built with another layout: {causes}")]
+    #[error("{text}")]
     Layout {
-        /// At most three causes, joined with `; `.
-        causes: String,
+        /// In what way; at most three causes, joined with `; `.
+        text: String,
     },
 }
 
@@ -163,7 +163,7 @@ pub fn open(path: &Path, trust: Trust) -> Result<Library, TableError> {
                 log::warn!("{}: layout not verified: {why}", path.display());
                 (Door::RustUnverified, None)
             }
-            Verdict::Different { causes } => return Err(TableError::Layout { causes }),
+            Verdict::Different { text } => return Err(TableError::Layout { text }),
         },
     };
     for (function, is_there) in [("create", table.create.is_some()), ("destroy", table.destroy.is_some())] {

@@ -24,11 +24,7 @@ pub fn run() -> ExitCode {
     if !is_socket {
         return complain("error: check-monitor: it is started by immortal itself");
     }
-    let served = confine::enter().and_then(|mut channel| {
-        let for_log = channel.try_clone()?;
-        CHANNEL.get_or_init(|| Mutex::new(for_log));
-        serve(&mut channel)
-    });
+    let served = confine::enter().and_then(|channel| serve(CHANNEL.get_or_init(|| channel)));
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&format!("error: check-monitor: {}", chain(&error))),
@@ -46,8 +42,8 @@ fn complain(text: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn serve(channel: &mut UnixStream) -> io::Result<()> {
-    let Some(Request::Describe { path, label, max_level }) = receive(channel)? else { return Ok(()) };
+fn serve(mut channel: &UnixStream) -> io::Result<()> {
+    let Some(Request::Describe { path, label, max_level }) = receive(&mut channel)? else { return Ok(()) };
     let max_level = LevelFilter::iter().nth(max_level).unwrap_or(LevelFilter::Warn);
     if log::set_logger(&Forward).is_ok() {
         log::set_max_level(max_level);
@@ -64,7 +60,7 @@ fn serve(channel: &mut UnixStream) -> io::Result<()> {
             return wait_for_end(channel);
         }
     };
-    let Some(Request::Check { token, options, settings }) = receive(channel)? else { return Ok(()) };
+    let Some(Request::Check { token, options, settings }) = receive(&mut channel)? else { return Ok(()) };
     let host = publish(&label, Arc::new(Checking { settings }), max_level);
     reply(&match check_options(&library, host, &options) {
         Ok(()) => Reply::Passed { token },
@@ -74,8 +70,8 @@ fn serve(channel: &mut UnixStream) -> io::Result<()> {
 }
 
 /// The parent kills the helper when it has heard enough, so that no exit function of the library runs.
-fn wait_for_end(channel: &mut UnixStream) -> io::Result<()> {
-    receive::<Request>(channel).map(drop)
+fn wait_for_end(mut channel: &UnixStream) -> io::Result<()> {
+    receive::<Request>(&mut channel).map(drop)
 }
 
 fn load(path: &Path) -> Result<(Library, Identity), LoadError> {
@@ -90,12 +86,15 @@ fn load(path: &Path) -> Result<(Library, Identity), LoadError> {
     }
 }
 
-/// The channel as the log and the replies share it.
-static CHANNEL: OnceLock<Mutex<UnixStream>> = OnceLock::new();
+/// The channel, which the log shares with the replies.
+static CHANNEL: OnceLock<UnixStream> = OnceLock::new();
+/// Held while a message is written: a monitor may log from any thread.
+static WRITING: Mutex<()> = Mutex::new(());
 
 fn reply(reply: &Reply) -> io::Result<()> {
-    let channel = CHANNEL.get().expect("set before anything is served");
-    send(&mut *channel.lock().unwrap_or_else(PoisonError::into_inner), reply)
+    let mut channel = CHANNEL.get().expect("set before anything is served");
+    let _whole_message = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+    send(&mut channel, reply)
 }
 
 /// Sends log records to the parent; this process has no log of its own.

@@ -1,9 +1,9 @@
-//! The parent's side: starts helpers, talks to all of them at once, and tells what became of each.
+//! The parent's side of one helper: starts it, talks to it without waiting, and tells what became of it.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use log::{Level, LevelFilter};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -71,19 +70,19 @@ enum Phase {
 pub(in crate::loader) struct Helper {
     label: String,
     child: Child,
-    channel: UnixStream,
-    stderr: Option<ChildStderr>,
+    pub(super) channel: UnixStream,
+    pub(super) stderr: Option<ChildStderr>,
     said: Vec<u8>,
     inbox: Vec<u8>,
-    outbox: Vec<u8>,
-    deadline: Instant,
+    pub(super) outbox: Vec<u8>,
+    pub(super) deadline: Instant,
     phase: Phase,
     token: [u64; 2],
     described: Option<(Description, Identity)>,
 }
 
 impl Helper {
-    /// Starts a helper that loads the library of a label, in a directory or in ours; [`exchange`] hears what
+    /// Starts a helper that loads the library of a label, in a directory or in ours; [`exchange`](super::exchange) hears what
     /// comes of it.
     pub(in crate::loader) fn start(
         executable: &Path,
@@ -127,12 +126,12 @@ impl Helper {
         Ok(helper)
     }
 
-    /// What the library says of itself, once [`exchange`] has come back without a failure.
+    /// What the library says of itself, once [`exchange`](super::exchange) has come back without a failure.
     pub(in crate::loader) fn described(&self) -> Option<&(Description, Identity)> {
         self.described.as_ref()
     }
 
-    /// Lets the library judge its options; [`exchange`] hears what comes of it.
+    /// Lets the library judge its options; [`exchange`](super::exchange) hears what comes of it.
     pub(in crate::loader) fn check(
         &mut self,
         options: &[OptionValue],
@@ -148,11 +147,11 @@ impl Helper {
         self.write()
     }
 
-    fn is_waiting(&self) -> bool {
+    pub(super) fn is_waiting(&self) -> bool {
         matches!(self.phase, Phase::Described | Phase::Passed)
     }
 
-    fn write(&mut self) -> io::Result<()> {
+    pub(super) fn write(&mut self) -> io::Result<()> {
         while !self.outbox.is_empty() {
             match self.channel.write(&self.outbox) {
                 Ok(count) => drop(self.outbox.drain(..count)),
@@ -167,7 +166,7 @@ impl Helper {
     }
 
     /// Reads what there is and acts on whole messages.
-    fn read(&mut self) -> Result<(), Failure> {
+    pub(super) fn read(&mut self) -> Result<(), Failure> {
         let mut is_at_end = false;
         let mut buffer = [0; 8192];
         loop {
@@ -211,7 +210,7 @@ impl Helper {
         Ok(())
     }
 
-    fn listen(&mut self) {
+    pub(super) fn listen(&mut self) {
         let Some(stderr) = &mut self.stderr else { return };
         let mut buffer = [0; STDERR_BYTES];
         // Once and not until it is empty: a library may write on for ever.
@@ -235,7 +234,7 @@ impl Helper {
     }
 
     /// The time is over.
-    fn late(&mut self) -> Failure {
+    pub(super) fn late(&mut self) -> Failure {
         if let Ok(Some(status)) = self.child.try_wait() {
             // It had ended, and what it started keeps the channel open.
             self.kill();
@@ -308,81 +307,6 @@ impl Drop for Helper {
             }
         }
     }
-}
-
-/// Talks to all helpers until each has answered what it was last asked, or one has failed; that one's index is
-/// with its failure. Waits in `poll` and nowhere else.
-pub(in crate::loader) fn exchange(helpers: &mut [Helper]) -> Result<(), (usize, Failure)> {
-    loop {
-        let ready = match wait(helpers) {
-            Ok(None) => return Ok(()),
-            Ok(Some(ready)) => ready,
-            Err(source) => return Err((0, Failure::Helper { source })),
-        };
-        for (at, has) in ready.into_iter().enumerate() {
-            let helper = &mut helpers[at];
-            if has.stderr {
-                helper.listen();
-            }
-            if has.outlet {
-                helper.write().map_err(|source| (at, Failure::Helper { source }))?;
-            }
-            if has.inlet {
-                helper.read().map_err(|failure| (at, failure))?;
-            }
-            if !helper.is_waiting() && Instant::now() >= helper.deadline {
-                return Err((at, helper.late()));
-            }
-        }
-    }
-}
-
-/// What of a helper can be read or written.
-#[derive(Debug, Clone, Copy, Default)]
-struct Has {
-    inlet: bool,
-    outlet: bool,
-    stderr: bool,
-}
-
-/// Waits for the next thing to happen, or the next deadline; `None` when every helper has answered.
-fn wait(helpers: &[Helper]) -> io::Result<Option<Vec<Has>>> {
-    let Some(deadline) =
-        helpers.iter().filter(|helper| !helper.is_waiting()).map(|helper| helper.deadline).min()
-    else {
-        return Ok(None);
-    };
-    let mut owners = Vec::new();
-    let mut fds = Vec::new();
-    for (at, helper) in helpers.iter().enumerate().filter(|(_, helper)| !helper.is_waiting()) {
-        let write = if helper.outbox.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
-        owners.push((at, false));
-        fds.push(PollFd::new(helper.channel.as_fd(), PollFlags::POLLIN | write));
-        if let Some(stderr) = &helper.stderr {
-            owners.push((at, true));
-            fds.push(PollFd::new(stderr.as_fd(), PollFlags::POLLIN));
-        }
-    }
-    // Rounded up, so that it does not wake a moment too early and spin.
-    let left = deadline.saturating_duration_since(Instant::now()).as_millis() + 1;
-    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-    let mut ready = vec![Has::default(); helpers.len()];
-    match poll(&mut fds, timeout) {
-        Ok(_) => {}
-        Err(Errno::EINTR) => return Ok(Some(ready)),
-        Err(error) => return Err(error.into()),
-    }
-    for ((at, is_stderr), fd) in owners.into_iter().zip(&fds) {
-        let flags = fd.revents().unwrap_or(PollFlags::empty());
-        let can_read = flags.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR);
-        if is_stderr {
-            ready[at].stderr = can_read;
-        } else {
-            ready[at].inlet = can_read;
-            ready[at].outlet = flags.contains(PollFlags::POLLOUT);
-        }
-    }
-    Ok(Some(ready))
 }
 
 /// Numbers that no library can say by chance; the standard library seeds its hashes from the system.
