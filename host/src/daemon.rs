@@ -66,7 +66,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn begin(group: Group) -> Result<Self, RoleError> {
+    fn begin(mut group: Group) -> Result<Self, RoleError> {
         attempt("become a subreaper", family::become_subreaper())?;
         group.page.set_member(Member::Daemon, nix::unistd::getpid().as_raw());
         let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
@@ -75,11 +75,11 @@ impl Daemon {
             Some(listener) => Some(attempt("keep the control socket", listener.try_clone())?),
             None => None,
         };
-        let parent = match fd::adopt(number::LINK) {
+        let parent = match group.take(number::LINK) {
             Some(fd) => Some(attempt("keep the link", Link::new(fd))?),
             None => None,
         };
-        let predecessor = fd::adopt(number::PREDECESSOR);
+        let predecessor = group.take(number::PREDECESSOR);
         let stderr = attempt("make a pipe", fd::pipe())?;
         attempt("make a pipe", fd::set_nonblocking(&stderr.0))?;
         let policy = &group.launch.policy;

@@ -87,11 +87,11 @@ impl Pump {
             Some(listener) => Some(attempt("keep the control socket", listener.try_clone())?),
             None => None,
         };
-        let link = match fd::adopt(number::LINK) {
+        let link = match group.take(number::LINK) {
             Some(fd) => Some(attempt("keep the link", Link::new(fd))?),
             None => None,
         };
-        let stdin = match fd::adopt(number::STDIN) {
+        let stdin = match group.take(number::STDIN) {
             Some(stdin) => stdin,
             None => attempt("open /dev/null", fd::null())?,
         };
@@ -508,10 +508,9 @@ fn relay_start(
     mail: &Arc<Mail>,
     environment: &[(Vec<u8>, Vec<u8>)],
 ) -> Result<relay::Start, RoleError> {
-    let launch = &group.launch;
     let page = group.page;
     let (why, cut_bytes) = page.why();
-    let message = match fd::adopt(number::MESSAGE) {
+    let message = match group.take(number::MESSAGE) {
         Some(fd) => attempt("read the message", fd::read_from_start(&fd))?,
         None => Vec::new(),
     };
@@ -523,7 +522,8 @@ fn relay_start(
     let streams = [attempt("keep a stream", reader(0))?, attempt("keep a stream", reader(1))?];
     let sinks = [number::RELAY_STDOUT, number::RELAY_STDERR].map(|number| sink::Sink::new(fd::adopt(number)));
     // In strategy daemon the descriptor is only held, so that a write to stderr never breaks.
-    let held = fd::adopt(number::CRASH);
+    let held = group.take(number::CRASH);
+    let launch = &group.launch;
     let crash = match launch.strategy {
         Strategy::Unattached => held.map(|fd| crash_file::CrashFile::new(fd, launch.policy.buffer_limit)),
         Strategy::Daemon | Strategy::Development => {

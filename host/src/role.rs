@@ -64,37 +64,42 @@ pub(crate) struct Group {
     pub(crate) streams: [(OwnedFd, OwnedFd); 2],
     /// Environment of this role, as it was inherited: what a monitor sets later does not spread.
     pub(crate) environment: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What this role alone was given, by number.
+    inherited: Vec<Option<OwnedFd>>,
 }
 
 /// Begins the life of a role: signals blocked, descriptors taken over, log and name set.
 pub(crate) fn begin() -> Result<Group, RoleError> {
     attempt("block signals", signals::block_all())?;
     attempt("reset the fault signals", signals::default_faults())?;
-    let not_ours = RoleError::NotStartedByImmortal;
-    let (Some(launch_fd), Some(page_fd)) = (fd::adopt(number::LAUNCH), fd::adopt(number::PAGE)) else {
-        return Err(not_ours);
+    // All at once and before anything else opens a descriptor, which might get a number of the table.
+    let mut inherited: Vec<Option<OwnedFd>> = (0..=number::LAST).map(|n| (n > 2).then(|| fd::adopt(n))?).collect();
+    let mut take = |number: RawFd| usize::try_from(number).ok().and_then(|index| inherited.get_mut(index)?.take());
+    let (Some(launch_fd), Some(page_fd)) = (take(number::LAUNCH), take(number::PAGE)) else {
+        return Err(RoleError::NotStartedByImmortal);
     };
     let bytes = attempt("read the launch data", fd::read_from_start(&launch_fd))?;
     let launch = Launch::decode(&bytes).map_err(RoleError::Launch)?;
     if launch.format != FORMAT {
-        return Err(not_ours);
+        return Err(RoleError::NotStartedByImmortal);
     }
     crate::logging::start(launch.log_level);
     family::name_process();
     let page = attempt("map the state page", page_of(&page_fd))?;
-    let ends = |numbers: (RawFd, RawFd)| fd::adopt(numbers.0).zip(fd::adopt(numbers.1));
+    let mut ends = |numbers: (RawFd, RawFd)| take(numbers.0).zip(take(numbers.1));
     let (Some(stdout), Some(stderr)) = (ends(number::STDOUT), ends(number::STDERR)) else {
         return Err(RoleError::NotStartedByImmortal);
     };
     Ok(Group {
         launch,
         launch_fd,
-        lock: fd::adopt(number::LOCK).map(File::from),
-        listener: fd::adopt(number::LISTENER),
+        lock: take(number::LOCK).map(File::from),
+        listener: take(number::LISTENER),
         page_fd,
         page,
         streams: [stdout, stderr],
         environment: std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect(),
+        inherited,
     })
 }
 
@@ -122,6 +127,11 @@ pub(crate) struct Extra<'a> {
 }
 
 impl Group {
+    /// Takes a descriptor that this role alone was given, if it was.
+    pub(crate) fn take(&mut self, number: RawFd) -> Option<OwnedFd> {
+        self.inherited.get_mut(usize::try_from(number).ok()?)?.take()
+    }
+
     /// Removes the group's files, if it has any.
     pub(crate) fn remove_files(&self) {
         if let (Some(directory), Some(lock)) = (self.launch.directory.clone(), &self.lock) {
