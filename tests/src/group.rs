@@ -179,7 +179,8 @@ impl<'a> Group<'a> {
             }
             let pids = Pids::from_json(&status["pids"]);
             self.adopt(&pids);
-            (pids.members().len() == pids.count() && wanted(&pids)).then_some(pids)
+            let alive = pids.process.is_some() && pids.members().len() == pids.count();
+            (alive && wanted(&pids)).then_some(pids)
         })
     }
 

@@ -8,6 +8,7 @@ use crate::wait::DEADLINE;
 use nix::sys::signal::Signal;
 use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -199,12 +200,10 @@ impl Sandbox {
             }
         }
         walk(&self.root, &mut |path| {
-            let is_file = path.symlink_metadata().is_ok_and(|data| data.is_file());
-            let content = if is_file { std::fs::read(path).unwrap_or_default() } else { Vec::new() };
-            text += &format!("--- {} ({} bytes)\n", path.display(), content.len());
-            if !content[..content.len().min(512)].contains(&0) {
-                let from = content.len().saturating_sub(8192);
-                text += &String::from_utf8_lossy(&content[from..]);
+            let (length, end) = end_of(path);
+            text += &format!("--- {} ({length} bytes)\n", path.display());
+            if !end.contains(&0) {
+                text += &String::from_utf8_lossy(&end);
             }
         });
         #[expect(clippy::print_stderr, reason = "the test runner shows it with the failed test")]
@@ -241,6 +240,20 @@ impl Drop for Sandbox {
         // Tests take permissions away; the folder must be removable all the same.
         drop(std::fs::set_permissions(self.directory.path(), PermissionsExt::from_mode(0o700)));
     }
+}
+
+/// The length of a file and the last of its bytes; nothing of what is no file.
+fn end_of(path: &Path) -> (u64, Vec<u8>) {
+    let mut end = Vec::new();
+    let Ok(data) = path.symlink_metadata() else { return (0, end) };
+    if data.is_file()
+        && let Ok(mut file) = std::fs::File::open(path)
+        && file.seek(SeekFrom::Start(data.len().saturating_sub(8192))).is_ok()
+        && file.take(8192).read_to_end(&mut end).is_err()
+    {
+        end.clear();
+    }
+    (data.len(), end)
 }
 
 /// Calls `visit` for everything below a folder, sorted.
