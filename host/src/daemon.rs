@@ -62,6 +62,8 @@ struct Daemon {
     events: VecDeque<Event>,
     restarting: Vec<ClientId>,
     failure: Option<Frame>,
+    /// Why the pump gave up.
+    reason: Option<String>,
     status: Option<u8>,
 }
 
@@ -101,6 +103,7 @@ impl Daemon {
             events: VecDeque::new(),
             restarting: Vec::new(),
             failure: None,
+            reason: None,
             status: None,
             group,
         };
@@ -201,6 +204,10 @@ impl Daemon {
                 Frame::Failed { .. } => self.failure = Some(frame),
                 Frame::Ending => self.events.push_back(Event::PumpEnds),
                 Frame::Terminated => self.events.push_back(Event::PumpTerminated),
+                Frame::GivingUp { reason } => {
+                    self.reason = Some(reason);
+                    self.events.push_back(Event::PumpGivesUp);
+                }
                 Frame::Over { .. } | Frame::Stop | Frame::Kill => {}
             }
         }
@@ -247,6 +254,8 @@ impl Daemon {
             self.pump = None;
             self.process = self.group.page.pids().process;
             self.group.page.set_member(Member::Pump, 0);
+            let line = self.tail.last_line().unwrap_or_else(|| "it left no text".into());
+            self.group.page.set_reason(&format!("the pump died: {line}"));
             self.events.push_back(Event::PumpDied { ran, jitter: jitter() });
         }
         if self.sweeping {
@@ -402,6 +411,18 @@ impl Daemon {
         Ok(())
     }
 
+    /// Why the group has failed, with the last that the pump said.
+    fn give_up_reason(&mut self) -> String {
+        let most = self.group.launch.policy.max_restarts.unwrap_or(0);
+        let reason = self.reason.take().unwrap_or_else(|| {
+            format!("gave up after {most} respawns in a row: the pump keeps dying, its monitors are the suspect")
+        });
+        match self.tail.last_line() {
+            Some(line) => format!("{reason}; the pump's last words: {line}"),
+            None => reason,
+        }
+    }
+
     fn leave(&mut self, outcome: Outcome) {
         log::info!("the daemon leaves: {outcome:?}");
         self.status = Some(match outcome {
@@ -414,6 +435,12 @@ impl Daemon {
                 125
             }
             Outcome::Ended => 0,
+            Outcome::GaveUp => {
+                let page = self.group.page;
+                page.set_reason(&self.give_up_reason());
+                page.set_state(State::Failed, 0);
+                return self.status = Some(125);
+            }
             Outcome::Killed => return self.status = Some(125),
         });
         self.group.remove_files();

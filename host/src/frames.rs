@@ -18,6 +18,8 @@ pub(crate) enum Frame {
     Failed { status: u8, text: String, hint: Option<String> },
     /// The group is about to end: nobody is to be respawned.
     Ending,
+    /// The group has failed: the process died too often. Nobody is to be respawned.
+    GivingUp { reason: String },
     /// The sender got SIGTERM.
     Terminated,
     /// The group has ended; the exit status of the process, as a shell has it.

@@ -70,10 +70,13 @@ impl Group {
 
     /// Why a group that has failed did.
     fn reason(&self) -> Option<String> {
-        if self.state() != State::Failed {
-            return None;
-        }
         let noted = self.snapshot.reason();
+        match self.state() {
+            State::Failed => {}
+            // A pump that keeps dying is named while its successor is waited for.
+            State::Backoff | State::Starting => return noted,
+            State::Running | State::Stopping | State::Stopped | State::Orphaned => return None,
+        }
         let line = self.files.last_stderr_line();
         noted.or_else(|| Some(format!("the pump died: {}", line.as_deref().unwrap_or("it left no text"))))
     }
@@ -126,7 +129,10 @@ impl Group {
     pub(crate) fn full_json(&self) -> Value {
         let mut object = self.json();
         let report = self.snapshot.report().and_then(|report| serde_json::from_str(&report).ok());
-        object["unstable"] = self.snapshot.unstable().into();
+        let unstable = self.snapshot.unstable();
+        let most = self.facts.settings["max_restarts"].as_u64();
+        object["unstable"] = unstable.into();
+        object["budget_left"] = most.map(|most| most.saturating_sub(unstable)).into();
         object["next_attempt"] = self.snapshot.next_attempt_ns().map(rfc3339).into();
         object["reports"] = report.unwrap_or_else(|| json!({}));
         object["settings"] = self.facts.settings.clone();

@@ -106,6 +106,15 @@ pub(crate) struct Policy {
     pub(crate) stop_timeout: Duration,
     pub(crate) setup_timeout: Duration,
     pub(crate) buffer_limit: u64,
+    /// Respawns in a row without a stable run; none: unlimited.
+    pub(crate) max_restarts: Option<u32>,
+}
+
+impl Policy {
+    /// Whether so many unstable deaths in a row are too many.
+    pub(crate) fn gives_up(&self, unstable: u32) -> bool {
+        self.max_restarts.is_some_and(|most| unstable > most)
+    }
 }
 
 impl Default for Policy {
@@ -119,6 +128,7 @@ impl Default for Policy {
             stop_timeout: Duration::from_secs(10),
             setup_timeout: Duration::from_secs(30),
             buffer_limit: 1024 * 1024,
+            max_restarts: None,
         }
     }
 }

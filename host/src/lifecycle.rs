@@ -110,6 +110,8 @@ pub(crate) enum Outcome {
     Ended,
     /// The group has ended because this pump could not go on, and nobody replaces it.
     Failed,
+    /// The process died too often.
+    GaveUp,
     /// A hook failed; the daemon ends the process and starts a new pump.
     Crashed,
     /// This pump was killed; the daemon ends the process and starts a new pump.
@@ -144,6 +146,8 @@ pub(crate) enum Action {
     State(State),
     /// Tell the daemon that the group is to end.
     AnnounceEnd,
+    /// Tell the daemon that the group has failed.
+    AnnounceFailure,
     /// Tell the daemon that this pump got SIGTERM.
     AnnounceTerm,
     /// Let the monitors end in order.
@@ -161,6 +165,7 @@ enum Goal {
     Restart,
     HandOver,
     Fail,
+    GiveUp,
     Shutdown,
 }
 
@@ -357,7 +362,7 @@ impl Lifecycle {
     /// The process is dead and nothing is left of it: what now?
     fn decide(&mut self, out: &mut Vec<Action>) {
         match self.goal {
-            Goal::HandOver | Goal::Fail | Goal::Shutdown => self.finish(out),
+            Goal::HandOver | Goal::Fail | Goal::GiveUp | Goal::Shutdown => self.finish(out),
             Goal::Restart => {
                 self.goal = Goal::Policy;
                 self.unstable = 0;
@@ -384,6 +389,9 @@ impl Lifecycle {
             return self.spawn(out);
         }
         self.unstable = self.unstable.saturating_add(1);
+        if self.policy.gives_up(self.unstable) {
+            return self.pursue(Goal::GiveUp, out);
+        }
         match pause(&self.policy, self.unstable, jitter) {
             Duration::ZERO => self.spawn(out),
             pause => {
@@ -458,6 +466,9 @@ impl Lifecycle {
         self.goal = goal;
         if goal == Goal::Shutdown && self.strategy == Strategy::Daemon {
             out.push(Action::AnnounceEnd);
+        }
+        if goal == Goal::GiveUp && self.strategy == Strategy::Daemon {
+            out.push(Action::AnnounceFailure);
         }
         match self.phase {
             Phase::Running => self.end_process(out),
@@ -534,8 +545,9 @@ impl Lifecycle {
                 self.go(Outcome::HandedOver, out);
             }
             Goal::Fail if self.executed => self.go(Outcome::Failed, out),
+            Goal::GiveUp if self.executed => self.go(Outcome::GaveUp, out),
             Goal::Shutdown if self.executed => self.go(Outcome::Ended, out),
-            Goal::Policy | Goal::Restart | Goal::Fail | Goal::Shutdown => self.go(Outcome::StartFailed, out),
+            Goal::Policy | Goal::Restart | Goal::Fail | Goal::GiveUp | Goal::Shutdown => self.go(Outcome::StartFailed, out),
         }
     }
 

@@ -36,7 +36,7 @@ pub enum PlaceError {
         source: io::Error,
     },
     /// A group of this name lives.
-    #[error("the name {name} is in use")]
+    #[error("name {name}: it is in use")]
     InUse {
         /// The name.
         name: String,

@@ -272,7 +272,11 @@ impl Pump {
                 Frame::Stop => self.events.push_back(Event::ShutdownAsked),
                 Frame::Kill => self.events.push_back(Event::KillAsked),
                 Frame::Terminated => self.events.push_back(Event::DaemonTerminated),
-                Frame::Started { .. } | Frame::Failed { .. } | Frame::Ending | Frame::Over { .. } => {}
+                Frame::Started { .. }
+                | Frame::Failed { .. }
+                | Frame::Ending
+                | Frame::GivingUp { .. }
+                | Frame::Over { .. } => {}
             }
         }
         if gone {
@@ -352,14 +356,26 @@ impl Pump {
             Action::State(state) => {
                 let next = if state == State::Backoff { self.next_attempt_ns() } else { 0 };
                 page.set_held(state == State::Stopped);
+                if state == State::Running {
+                    page.set_reason("");
+                }
                 page.set_state(state, next);
             }
             Action::AnnounceEnd => self.tell(&Frame::Ending),
+            Action::AnnounceFailure => {
+                let reason = self.give_up_reason();
+                self.tell(&Frame::GivingUp { reason });
+            }
             Action::AnnounceTerm => self.tell(&Frame::Terminated),
             Action::Finish => self.mail.command(Command::Finish { within: FINISH_TIMEOUT }),
             Action::StartDaemon => self.start_daemon(),
             Action::Leave(outcome) => self.leave(outcome),
         }
+    }
+
+    fn give_up_reason(&self) -> String {
+        let most = self.group.launch.policy.max_restarts.unwrap_or(0);
+        format!("gave up after {most} respawns in a row without a stable run; the last exit status was {}", self.last_status)
     }
 
     fn next_attempt_ns(&self) -> u64 {
@@ -485,6 +501,12 @@ impl Pump {
                 self.tell(&Frame::Over { status: FAILED });
                 FAILED
             }
+            Outcome::GaveUp => {
+                page.set_reason(&self.give_up_reason());
+                page.set_state(State::Failed, 0);
+                self.tell(&Frame::Over { status: self.last_status });
+                FAILED
+            }
             Outcome::Crashed | Outcome::Killed => FAILED,
             Outcome::HandedOver => 0,
         });
@@ -493,7 +515,7 @@ impl Pump {
         }
         let files_go = match outcome {
             Outcome::StartFailed | Outcome::Ended => self.group.launch.strategy != Strategy::Daemon,
-            Outcome::Failed => development,
+            Outcome::Failed | Outcome::GaveUp => development,
             Outcome::Crashed | Outcome::Killed | Outcome::HandedOver => false,
         };
         if files_go {
@@ -520,7 +542,7 @@ fn relay_start(
         std::io::Result::Ok(stream)
     };
     let streams = [attempt("keep a stream", reader(0))?, attempt("keep a stream", reader(1))?];
-    let sinks = [number::RELAY_STDOUT, number::RELAY_STDERR].map(|number| sink::Sink::new(fd::adopt(number)));
+    let sinks = [number::RELAY_STDOUT, number::RELAY_STDERR].map(|number| sink::Sink::new(group.take(number)));
     // In strategy daemon the descriptor is only held, so that a write to stderr never breaks.
     let held = group.take(number::CRASH);
     let launch = &group.launch;

@@ -260,6 +260,12 @@ impl Start {
         self
     }
 
+    /// Gives up after so many respawns in a row without a stable run; default: never.
+    pub fn max_restarts(mut self, count: u32) -> Self {
+        self.policy.max_restarts = Some(count);
+        self
+    }
+
     /// Development: relays output to this program's stdout and stderr (the default) or does not.
     pub fn relay(mut self, relay: bool) -> Self {
         self.relay = relay;
@@ -538,7 +544,12 @@ fn wait_for_result(link: &mut Link) -> io::Result<Option<Frame>> {
             match frame {
                 Frame::Started { .. } => return Ok(Some(frame)),
                 Frame::Failed { .. } => failed = Some(frame),
-                Frame::Ending | Frame::Terminated | Frame::Over { .. } | Frame::Stop | Frame::Kill => {}
+                Frame::Ending
+                | Frame::GivingUp { .. }
+                | Frame::Terminated
+                | Frame::Over { .. }
+                | Frame::Stop
+                | Frame::Kill => {}
             }
         }
         if gone {
@@ -549,10 +560,11 @@ fn wait_for_result(link: &mut Link) -> io::Result<Option<Frame>> {
 
 fn failure(frame: Option<Frame>, line: Option<String>) -> StartError {
     match frame {
-        Some(Frame::Failed { status, text, hint }) => StartError::Role { status, text: loader::one_line(&text), hint },
+        Some(Frame::Failed { status, text, hint }) => StartError::Role { status, text: loader::without_location(&loader::one_line(&text)), hint },
         Some(_) | None => {
             let why = line.unwrap_or_else(|| "it left no text".into());
-            StartError::Role { status: 125, text: format!("the pump died: {why}"), hint: None }
+            let text = format!("the pump died: {}", loader::without_location(&why));
+            StartError::Role { status: 125, text, hint: None }
         }
     }
 }
@@ -594,6 +606,7 @@ fn facts(launch: &Launch) -> Facts {
             "stop_timeout": span(policy.stop_timeout),
             "setup_timeout": span(policy.setup_timeout),
             "buffer_limit": policy.buffer_limit,
+            "max_restarts": policy.max_restarts,
             "on_crash": "respawn",
         }),
         stop_signal: policy.stop_signal,

@@ -139,6 +139,9 @@ pub(super) struct StartArgs {
     /// Longest pause
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = scalar::duration)]
     backoff_max: Duration,
+    /// Gives up after so many respawns in a row without a stable run [default: unlimited]
+    #[arg(long, value_name = "N")]
+    max_restarts: Option<u32>,
     /// Signal of a polite stop
     #[arg(long, value_name = "SIG", default_value = "TERM", value_parser = signal::parse)]
     stop_signal: i32,
@@ -218,6 +221,9 @@ impl StartArgs {
             .buffer_limit(self.buffer_limit)
             .relay(!self.no_relay)
             .executable(crate::role::own_executable());
+        if let Some(count) = self.max_restarts {
+            start = start.max_restarts(count);
+        }
         if let Some(name) = self.name {
             start = start.name(name);
         }
