@@ -11,11 +11,14 @@ const HOOKS: [&str; 8] = ["new", "setup", "spawn", "stdout", "stderr", "idle", "
 fn setup_after(sandbox: &Sandbox, hook: &str, how: &str) -> Record {
     // The first life has to get through these two, or the start would fail.
     let skip = if ["new", "setup"].contains(&hook) { "1" } else { "0" };
+    // Called at any time, also before the process runs; with this, not before the start is over.
+    let once_exists = if hook == "idle" { "go" } else { "." };
     let group = sandbox
         .launch("daemon")
         .recorder()
         .set("when", hook)
         .set("how", how)
+        .set("once_exists", once_exists)
         .set("skip", skip)
         .set("times", "1")
         .puppet(["wait-file=go", "out=hello", "err=oops", "hang"])

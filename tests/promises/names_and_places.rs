@@ -467,7 +467,7 @@ fn a_runtime_directory_of_another_user_is_refused() {
     std::fs::create_dir(sandbox.runtime()).unwrap();
     std::fs::set_permissions(sandbox.runtime(), PermissionsExt::from_mode(0o700)).unwrap();
     std::os::unix::fs::chown(sandbox.runtime(), Some(65534), None).unwrap();
-    refused_runtime(&sandbox, &["own"]);
+    refused_runtime(&sandbox, &["own", "belong"]);
 }
 
 #[test]
