@@ -1,6 +1,7 @@
 //! The command line: what was typed, and what comes of it.
 
 mod args;
+mod logs;
 mod report;
 
 use crate::start::{Start, StartError, Started};
@@ -49,20 +50,37 @@ fn obey(command: Command) -> Result<u8, Failure> {
             } else {
                 names
             };
-            on_each(names, groups::stop)
+            on_each(names, |name| {
+                let note = if groups::stop(name)? { ", it had to be killed" } else { "" };
+                Ok(format!("stopped {name}{note}"))
+            })
         }
-        Command::Restart { names } => on_each(names, groups::restart),
+        Command::Restart { names } => on_each(names, |name| {
+            groups::restart(name)?;
+            Ok(format!("restarted {name}"))
+        }),
+        Command::Signal { name, signal } => {
+            groups::signal(&name, signal)?;
+            Ok(0)
+        }
+        Command::Logs { name, lines, follow } => {
+            logs::show(&name, lines, follow)?;
+            Ok(0)
+        }
     }
 }
 
 /// Does it to all of them at once, and reports every failure.
-fn on_each(names: Vec<String>, f: fn(&str) -> Result<(), groups::GroupError>) -> Result<u8, Failure> {
+fn on_each(names: Vec<String>, f: fn(&str) -> Result<String, groups::GroupError>) -> Result<u8, Failure> {
     let workers: Vec<_> = names.into_iter().map(|name| std::thread::spawn(move || f(&name))).collect();
     let mut status = 0;
     for worker in workers {
-        if let Err(error) = worker.join().expect("a command on a group does not panic") {
-            status = 1;
-            Failure::from(error).report();
+        match worker.join().expect("a command on a group does not panic") {
+            Ok(done) => report::line(&done)?,
+            Err(error) => {
+                status = 1;
+                Failure::from(error).report();
+            }
         }
     }
     Ok(status)

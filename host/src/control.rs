@@ -1,7 +1,8 @@
 //! The control socket: one line of JSON each way.
 //!
-//! A request is `{"v":1,"command":"stop"}` or `{"v":1,"command":"restart"}`; the answer `{"v":1,"ok":true}` or
-//! `{"v":1,"ok":false,"error":"…"}`. `stop` is answered when it is noted, `restart` when the new process runs.
+//! A request is `{"v":1,"command":"stop"}`, `{"v":1,"command":"restart"}` or
+//! `{"v":1,"command":{"signal":15}}`; the answer `{"v":1,"ok":true}` or `{"v":1,"ok":false,"error":"…"}`. `stop`
+//! is answered when it is noted, `restart` when the new process runs, `signal` when it was sent.
 
 mod client;
 mod server;
@@ -22,6 +23,7 @@ const LINE_BYTES: usize = 64 * 1024;
 pub(crate) enum Command {
     Stop,
     Restart,
+    Signal(i32),
 }
 
 #[derive(Debug, Serialize, Deserialize)]

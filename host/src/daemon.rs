@@ -281,6 +281,9 @@ impl Daemon {
                     self.server.answer(client, Ok(()));
                     self.events.push_back(Event::ShutdownAsked);
                 }
+                Wish::Signal(_) => {
+                    self.server.answer(client, Err("the pump is being replaced, no process runs at the moment".into()));
+                }
                 Wish::Restart if self.life.is_ending() => {
                     self.server.answer(client, Err("the group is ending".into()));
                 }
@@ -347,7 +350,10 @@ impl Daemon {
             Action::StopPump => self.tell_pump(&Frame::Stop),
             Action::AnnounceTerm => self.tell_pump(&Frame::Terminated),
             Action::Sweep => self.sweep(),
-            Action::Kill => self.ending.kill((self.process != 0).then_some(self.process)),
+            Action::Kill => {
+                self.group.page.set_killed();
+                self.ending.kill((self.process != 0).then_some(self.process));
+            }
             Action::Arm(timer, span) => self.timers[timer as usize] = Some(Instant::now() + span),
             Action::Disarm(timer) => self.timers[timer as usize] = None,
             Action::State(state) => self.set_state(state),

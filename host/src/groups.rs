@@ -81,6 +81,16 @@ impl Group {
         noted.or_else(|| Some(format!("the pump died: {}", line.as_deref().unwrap_or("it left no text"))))
     }
 
+    /// Its recent output; `None`: it never had any.
+    pub(crate) fn open_recent(&self) -> std::io::Result<Option<File>> {
+        match File::open(self.files.recent()) {
+            Ok(file) if file.metadata()?.len() > 0 => Ok(Some(file)),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The group as `list` shows it.
     pub(crate) fn json(&self) -> Value {
         let snapshot = &self.snapshot;
@@ -171,10 +181,28 @@ pub(crate) fn find(name: &str) -> Result<Group, GroupError> {
     group.ok_or_else(|| GroupError::Unknown(name.to_owned()))
 }
 
-/// Ends a group; returns when every process of it is gone. A failed one is removed.
-pub(crate) fn stop(name: &str) -> Result<(), GroupError> {
+/// Whether a group of this name has a role or a process.
+pub(crate) fn is_alive(name: &str) -> bool {
+    find(name).is_ok_and(|group| group.state() != State::Failed)
+}
+
+/// Sends a signal to the process of a group.
+pub(crate) fn signal(name: &str, signal: i32) -> Result<(), GroupError> {
+    let group = find(name)?;
+    match group.state() {
+        State::Failed => return Err(GroupError::Failed(name.to_owned())),
+        State::Orphaned => return Err(GroupError::Orphaned(name.to_owned())),
+        State::Starting | State::Running | State::Stopping | State::Backoff | State::Stopped => {}
+    }
+    control::request(&group.files, Command::Signal(signal))
+        .map_err(|source| GroupError::Client { name: name.to_owned(), source })
+}
+
+/// Ends a group; returns when every process of it is gone. A failed one is removed. True: it had to be killed.
+pub(crate) fn stop(name: &str) -> Result<bool, GroupError> {
     let system = |source| GroupError::System { name: name.to_owned(), source };
     let group = find(name)?;
+    let page = File::open(group.files.page()).ok();
     let members = [Member::Process, Member::Pump, Member::Daemon];
     let mut known: Vec<(Member, Snapshot)> = members.map(|member| (member, group.snapshot.clone())).to_vec();
     let deadline = Instant::now() + SILENCE;
@@ -208,7 +236,9 @@ pub(crate) fn stop(name: &str) -> Result<(), GroupError> {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    remove_rest(&group.files).map_err(system)
+    let killed = page.and_then(|page| Snapshot::of_file(&page)).is_some_and(|page| page.killed());
+    remove_rest(&group.files).map_err(system)?;
+    Ok(killed && !group.snapshot.killed())
 }
 
 /// Ends an orphaned process and removes the files that nobody else removed.

@@ -150,6 +150,29 @@ pub(crate) struct Program {
     pub(crate) env_clear: bool,
     /// Variables set on top.
     pub(crate) env: Vec<(Bytes, Bytes)>,
+    /// User and groups to become.
+    pub(crate) identity: Option<Identity>,
+    /// Limits to set.
+    pub(crate) limits: Vec<Limit>,
+    pub(crate) umask: Option<u32>,
+    /// Priority, absolute.
+    pub(crate) nice: Option<i32>,
+}
+
+/// A user with the groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+}
+
+/// One resource limit: the system's number of the resource, and both values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Limit {
+    pub(crate) resource: u32,
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
 }
 
 /// What a group was started with.

@@ -17,8 +17,10 @@ pub mod loader;
 mod logging;
 pub mod options;
 mod places;
+mod privileges;
 mod program;
 mod pump;
+mod recent;
 mod role;
 mod signal;
 mod start;
@@ -28,6 +30,7 @@ mod sys;
 pub use attached::Attached;
 pub use launch::{Restart, Strategy};
 pub use places::PlaceError;
+pub use privileges::PrivilegeError;
 pub use program::ProgramError;
 pub use start::{GroupPids, Start, StartError, Started};
 

@@ -144,7 +144,7 @@ pub(crate) struct GroupFiles {
 
 /// The name of the control socket.
 pub(crate) const CONTROL: &str = "control";
-const FILES: [&str; 4] = [CONTROL, "state", "facts", "stderr"];
+const FILES: [&str; 5] = [CONTROL, "state", "facts", "stderr", "recent"];
 
 impl GroupFiles {
     /// The files in this directory.
@@ -167,6 +167,10 @@ impl GroupFiles {
 
     pub(crate) fn stderr(&self) -> PathBuf {
         self.directory.join("stderr")
+    }
+
+    pub(crate) fn recent(&self) -> PathBuf {
+        self.directory.join("recent")
     }
 
     /// Removes all files but the lock.

@@ -77,6 +77,33 @@ pub(crate) fn environment(program: &Program, inherited: &[(Bytes, Bytes)]) -> Ve
     environment
 }
 
+/// Reads a file of `KEY=VALUE` lines.
+pub(crate) fn read_env_file(path: &Path) -> Result<Vec<(Bytes, Bytes)>, ProgramError> {
+    let invalid = |why| ProgramError::Invalid { what: "the environment file", why };
+    let shown = path.display();
+    let bytes = std::fs::read(path).map_err(|error| invalid(format!("{shown}: {error}")))?;
+    let mut variables = Vec::new();
+    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let line = line.trim_ascii();
+        if line.is_empty() || line.starts_with(b"#") || line.starts_with(b";") {
+            continue;
+        }
+        let at = line.iter().position(|byte| *byte == b'=').filter(|at| *at > 0);
+        let Some(at) = at else {
+            return Err(invalid(format!("{shown}: line {} is not KEY=VALUE", number + 1)));
+        };
+        variables.push((line[..at].trim_ascii_end().to_vec(), unquoted(line[at + 1..].trim_ascii()).to_vec()));
+    }
+    Ok(variables)
+}
+
+fn unquoted(value: &[u8]) -> &[u8] {
+    match value {
+        [first @ (b'"' | b'\''), inner @ .., last] if first == last => inner,
+        value => value,
+    }
+}
+
 /// What is executed: the interpreter if there is one, else the file.
 fn executed(program: &Program) -> &Bytes {
     program.exec.as_ref().unwrap_or(&program.file)

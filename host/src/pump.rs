@@ -295,6 +295,10 @@ impl Pump {
                     self.server.answer(client, Ok(()));
                     self.events.push_back(Event::ShutdownAsked);
                 }
+                Wish::Signal(signal) => {
+                    let result = self.signal_process(signal);
+                    self.server.answer(client, result);
+                }
                 Wish::Restart if self.lifecycle.is_ending() => {
                     self.server.answer(client, Err("the group is ending".into()));
                 }
@@ -303,6 +307,17 @@ impl Pump {
                     self.events.push_back(Event::RestartAsked);
                 }
             }
+        }
+    }
+
+    /// Sends a signal to the process alone, whose number is taken as long as it is not reaped.
+    fn signal_process(&self, signal: i32) -> Result<(), String> {
+        match self.process {
+            Some(process) if self.dead.is_none() => {
+                family::signal(process.pid, signal);
+                Ok(())
+            }
+            Some(_) | None => Err("no process runs at the moment".into()),
         }
     }
 
@@ -344,7 +359,10 @@ impl Pump {
             Action::TellSpawned { respawn } => self.tell_spawned(respawn),
             Action::TellExited => self.tell_exited(),
             Action::Signal => self.ending.signal(pid),
-            Action::Kill => self.ending.kill(pid),
+            Action::Kill => {
+                page.set_killed();
+                self.ending.kill(pid);
+            }
             Action::Clear { everyone } => {
                 self.take_children();
                 self.ending.clear(pid, everyone);
@@ -391,6 +409,7 @@ impl Pump {
 
     fn spawn(&mut self) {
         let page = self.group.page;
+        let program = &self.group.launch.program;
         let [stdout, stderr] = &self.group.streams;
         let child = spawn::Child {
             candidates: &self.prepared.candidates,
@@ -398,6 +417,10 @@ impl Pump {
             environment: &self.prepared.environment,
             descriptors: vec![(self.stdin.as_fd(), 0), (stdout.1.as_fd(), 1), (stderr.1.as_fd(), 2)],
             directory: Some(&self.prepared.directory),
+            identity: program.identity.as_ref(),
+            limits: &program.limits,
+            umask: program.umask,
+            nice: program.nice,
             session: true,
             detached: false,
             default_signals: true,
@@ -415,7 +438,7 @@ impl Pump {
                 log::error!("unable to execute the program: {error}");
                 self.note_exit(Exit { code: Some(i32::from(status)), signal: None, core: false });
                 let file = String::from_utf8_lossy(&self.group.launch.program.file).into_owned();
-                self.failure.get_or_insert((status, format!("{file}: {error}: {}", error.errno.desc()), None));
+                self.failure.get_or_insert((status, format!("{file}: {error}"), None));
                 self.events.push_front(Event::SpawnFailed);
             }
         }
@@ -565,6 +588,7 @@ fn relay_start(
         why,
         message,
         cut_bytes,
+        recent: group.open_recent(),
         crash,
     })
 }

@@ -8,6 +8,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
@@ -132,6 +133,19 @@ impl Group {
         self.inherited.get_mut(usize::try_from(number).ok()?)?.take()
     }
 
+    /// The file of the recent output, if the group has a directory.
+    pub(crate) fn open_recent(&self) -> Option<File> {
+        let directory = PathBuf::from(std::ffi::OsString::from_vec(self.launch.directory.clone()?));
+        let path = GroupFiles::at(directory).recent();
+        match File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path) {
+            Ok(file) => Some(file),
+            Err(error) => {
+                log::warn!("`logs` will show nothing: {error}");
+                None
+            }
+        }
+    }
+
     /// Removes the group's files, if it has any.
     pub(crate) fn remove_files(&self) {
         if let (Some(directory), Some(lock)) = (self.launch.directory.clone(), &self.lock) {
@@ -195,6 +209,10 @@ impl Launching<'_> {
             environment: &environment,
             descriptors,
             directory: Some(c"/"),
+            identity: None,
+            limits: &[],
+            umask: None,
+            nice: None,
             session: true,
             detached,
             default_signals: false,

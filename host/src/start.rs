@@ -6,6 +6,7 @@ use crate::launch::{FORMAT, Launch, Policy, Program, Restart, Strategy, number, 
 use crate::loader::{self, CheckContext, CheckError, Checked, SearchPath, Spec, chain};
 use crate::options::{OptionError, RawOption};
 use crate::places::{self, Facts, GroupFiles, MonitorFacts, PlaceError};
+use crate::privileges::{self, PrivilegeError, Privileges};
 use crate::program::{self, ProgramError};
 use crate::role::{Launching, Role};
 use crate::state::{Member, Page};
@@ -34,6 +35,9 @@ pub enum StartError {
     /// A monitor or its options.
     #[error(transparent)]
     Monitor(#[from] CheckError),
+    /// User, group, limits or priority.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
     /// The program cannot be executed.
     #[error(transparent)]
     Program(#[from] ProgramError),
@@ -72,7 +76,11 @@ impl StartError {
             Self::Monitor(error) if error.is_usage() => 2,
             Self::Program(error) => error.status(),
             Self::Role { status, .. } => *status,
-            Self::Monitor(_) | Self::Place(_) | Self::NoExecutable | Self::System { .. } => 125,
+            Self::Monitor(_)
+            | Self::Privileges(_)
+            | Self::Place(_)
+            | Self::NoExecutable
+            | Self::System { .. } => 125,
         }
     }
 
@@ -84,7 +92,7 @@ impl StartError {
             Self::Place(error) => error.hint(),
             Self::Role { hint, .. } => hint.clone(),
             Self::NoExecutable => Some("give its path with Start::executable".into()),
-            Self::Usage { .. } | Self::Program(_) | Self::System { .. } => None,
+            Self::Usage { .. } | Self::Privileges(_) | Self::Program(_) | Self::System { .. } => None,
         }
     }
 }
@@ -140,6 +148,7 @@ pub struct Start {
     options: Vec<OsString>,
     monitor_path: Vec<PathBuf>,
     working_directory: Option<PathBuf>,
+    privileges: Privileges,
     policy: Policy,
     relay: bool,
     executable: Option<PathBuf>,
@@ -156,6 +165,7 @@ impl Start {
             options: Vec::new(),
             monitor_path: Vec::new(),
             working_directory: None,
+            privileges: Privileges::default(),
             policy: Policy::default(),
             relay: true,
             executable: None,
@@ -210,6 +220,16 @@ impl Start {
         self
     }
 
+    /// Sets variables of the process's environment from a file: lines `KEY=VALUE`, a value perhaps in quotes;
+    /// empty lines and those that begin with `#` or `;` count for nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a line is none of these.
+    pub fn env_file(mut self, path: impl AsRef<Path>) -> Result<Self, StartError> {
+        self.program.env.extend(program::read_env_file(path.as_ref())?);
+        Ok(self)
+    }
+
     /// Starts the process's environment empty.
     pub fn env_clear(mut self) -> Self {
         self.program.env_clear = true;
@@ -219,6 +239,36 @@ impl Start {
     /// Chooses the working directory of the process; default: the caller's.
     pub fn cwd(mut self, directory: impl Into<PathBuf>) -> Self {
         self.working_directory = Some(directory.into());
+        self
+    }
+
+    /// Runs the process as this user (name or number), with the user's groups.
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.privileges.user = Some(user.into());
+        self
+    }
+
+    /// Runs the process in this group (name or number) instead of the user's.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.privileges.group = Some(group.into());
+        self
+    }
+
+    /// Sets a resource limit of the process: `NAME=SOFT[:HARD]`, as in `nofile=1024:4096`.
+    pub fn rlimit(mut self, limit: impl Into<String>) -> Self {
+        self.privileges.limits.push(limit.into());
+        self
+    }
+
+    /// Sets the file mode creation mask of the process.
+    pub fn umask(mut self, mask: u32) -> Self {
+        self.program.umask = Some(mask & 0o777);
+        self
+    }
+
+    /// Sets the priority of the process, from -20 to 19.
+    pub fn nice(mut self, nice: i32) -> Self {
+        self.program.nice = Some(nice);
         self
     }
 
@@ -317,6 +367,7 @@ impl Start {
         self.program.caller_directory = caller.clone().into_os_string().into_vec();
         self.program.directory = directory.into_os_string().into_vec();
         let inherited: Vec<_> = std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect();
+        self.privileges.apply(&mut self.program)?;
         let environment = program::environment(&self.program, &inherited);
         program::prepare(&self.program, &environment)?;
         program::verify(&self.program, &environment)?;
@@ -461,6 +512,12 @@ impl Verified {
         }
         let launch = attempt("hand over the launch data", fd::sealed(&self.launch.encode()))?;
         let streams = [attempt("make a pipe", fd::pipe())?, attempt("make a pipe", fd::pipe())?];
+        if let Some(identity) = &self.launch.program.identity {
+            // So that the user may open /dev/stdout and /dev/stderr.
+            for (_, writer) in &streams {
+                attempt("give the streams to the user", fd::give(writer, identity.uid, identity.gid))?;
+            }
+        }
         let (ours, theirs) = attempt("make a socket pair", socket::pair())?;
         let mut descriptors = vec![
             (launch.as_fd(), number::LAUNCH),
@@ -597,6 +654,11 @@ fn facts(launch: &Launch) -> Facts {
             "cwd": lossy(&launch.program.directory),
             "env": serde_json::Map::from_iter(environment),
             "env_clear": launch.program.env_clear,
+            "uid": launch.program.identity.as_ref().map(|identity| identity.uid),
+            "gid": launch.program.identity.as_ref().map(|identity| identity.gid),
+            "umask": launch.program.umask.map(|mask| format!("{mask:04o}")),
+            "nice": launch.program.nice,
+            "rlimits": launch.program.limits.iter().map(privileges::show).collect::<Vec<_>>(),
             "options": serde_json::Map::from_iter(monitors),
             "restart": policy.restart.name(),
             "stable": span(policy.stable),

@@ -57,6 +57,8 @@ enum Word {
     Held,
     StdoutOffset,
     StderrOffset,
+    /// 1 once SIGKILL was needed to end the group.
+    Killed,
     ReasonLength,
     ReportLength,
 }
@@ -231,11 +233,6 @@ impl Page {
         self.set(Word::State, state as u64);
     }
 
-    /// What is going on.
-    pub(crate) fn state(self) -> State {
-        State::from_number(self.get(Word::State))
-    }
-
     /// Notes that the process runs since now.
     pub(crate) fn process_started(self, respawn: bool) {
         self.set(Word::Since, clock::wall_ns());
@@ -290,6 +287,11 @@ impl Page {
     /// See [`Page::set_unstable`].
     pub(crate) fn unstable(self) -> u32 {
         u32::try_from(self.get(Word::Unstable)).unwrap_or(u32::MAX)
+    }
+
+    /// Notes that a polite stop was not enough.
+    pub(crate) fn set_killed(self) {
+        self.set(Word::Killed, 1);
     }
 
     /// Whether the process ended and is not to be respawned by itself.
@@ -359,7 +361,18 @@ impl Snapshot {
     }
 
     fn read_once(path: &Path) -> Option<Self> {
-        let bytes = std::fs::read(path).ok()?;
+        Self::of_bytes(&std::fs::read(path).ok()?)
+    }
+
+    /// Reads the page of an open file, which the group may have removed meanwhile.
+    pub(crate) fn of_file(file: &File) -> Option<Self> {
+        use std::os::unix::fs::FileExt;
+        let mut bytes = vec![0; page::BYTES];
+        file.read_exact_at(&mut bytes, 0).ok()?;
+        Self::of_bytes(&bytes)
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Option<Self> {
         if bytes.len() < page::BYTES {
             return None;
         }
@@ -378,11 +391,6 @@ impl Snapshot {
         let (pid, started) = member.words();
         let pid = number_pid(self.get(pid));
         if family::runs(pid, self.get(started)) { pid } else { 0 }
-    }
-
-    /// Pid of a member as the page has it, alive or not.
-    pub(crate) fn noted(&self, member: Member) -> i32 {
-        number_pid(self.get(member.words().0))
     }
 
     /// Whether a pump or daemon lives, or the parent that is about to start one.
@@ -404,6 +412,11 @@ impl Snapshot {
     /// Whether the process was ever executed.
     pub(crate) fn executed(&self) -> bool {
         self.get(Word::Executed) == 1
+    }
+
+    /// Whether SIGKILL was needed.
+    pub(crate) fn killed(&self) -> bool {
+        self.get(Word::Killed) == 1
     }
 
     /// Wall clock of the process's start, nanoseconds.

@@ -73,6 +73,25 @@ pub(super) enum Command {
         #[arg(required = true)]
         names: Vec<String>,
     },
+    /// Sends a signal to the process of a group
+    Signal {
+        /// Name of the group
+        name: String,
+        /// The signal: TERM, SIGHUP, 10, …
+        #[arg(value_parser = signal::parse)]
+        signal: i32,
+    },
+    /// Shows the recent output of a group, whatever its monitors do with it
+    Logs {
+        /// Name of the group
+        name: String,
+        /// How many lines
+        #[arg(short = 'n', long, value_name = "LINES", default_value_t = 20)]
+        lines: usize,
+        /// Goes on as output comes, until the group ends
+        #[arg(short, long)]
+        follow: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -124,6 +143,24 @@ pub(super) struct StartArgs {
     /// Working directory of the process [default: the caller's]
     #[arg(long, value_name = "DIR")]
     cwd: Option<PathBuf>,
+    /// Reads variables of the process's environment from a file of KEY=VALUE lines; repeatable
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Runs the process as this user, with the user's groups
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Runs the process in this group
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
+    /// File mode creation mask of the process, in octal
+    #[arg(long, value_name = "MASK", value_parser = octal)]
+    umask: Option<u32>,
+    /// Resource limit of the process; repeatable
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    rlimit: Vec<String>,
+    /// Priority of the process, from -20 to 19
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-20..=19))]
+    nice: Option<i32>,
     /// When to respawn
     #[arg(long, value_enum, default_value = "always")]
     restart: RestartArg,
@@ -169,6 +206,13 @@ pub(super) struct StartArgs {
     /// The program, and all that belongs to it
     #[arg(required = true, trailing_var_arg = true, value_names = ["FILE", "ARGS"])]
     program: Vec<OsString>,
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mask) if mask <= 0o777 => Ok(mask),
+        Ok(_) | Err(_) => Err("a mask is an octal number up to 777, such as 022".into()),
+    }
 }
 
 fn usage(what: impl Into<String>, why: impl Into<String>) -> Failure {
@@ -235,6 +279,22 @@ impl StartArgs {
         }
         if self.env_clear {
             start = start.env_clear();
+        }
+        if let Some(user) = self.user {
+            start = start.user(user);
+        }
+        if let Some(group) = self.group {
+            start = start.group(group);
+        }
+        if let Some(mask) = self.umask {
+            start = start.umask(mask);
+        }
+        if let Some(nice) = self.nice {
+            start = start.nice(nice);
+        }
+        start = self.rlimit.into_iter().fold(start, Start::rlimit);
+        for path in &self.env_file {
+            start = start.env_file(path)?;
         }
         for variable in &self.env {
             let (key, value) = pair(variable)?;

@@ -83,6 +83,11 @@ pub(super) fn json(value: &Value) -> io::Result<()> {
     writeln!(out, "{value}")
 }
 
+/// Writes one line.
+pub(super) fn line(text: &str) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{text}")
+}
+
 /// The text of a JSON value, without quotes.
 pub(super) fn text(value: &Value) -> String {
     match value {

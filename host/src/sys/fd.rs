@@ -111,3 +111,9 @@ pub(crate) fn waiting(fd: impl AsFd) -> io::Result<usize> {
 pub(crate) fn unlinked_page() -> io::Result<OwnedFd> {
     Ok(unlinked()?.into())
 }
+
+/// Gives a descriptor's file to a user.
+pub(crate) fn give(fd: impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
+    nix::unistd::fchown(fd, Some(uid.into()), Some(gid.into()))?;
+    Ok(())
+}

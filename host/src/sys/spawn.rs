@@ -7,6 +7,7 @@
 
 #![expect(unsafe_code, reason = "fork, exec and what is allowed between them")]
 
+use crate::launch::{Identity, Limit};
 use nix::errno::Errno;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
@@ -14,7 +15,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Numbers at or above this one are used for the moment in which descriptors change places.
-const PARKED: RawFd = 200;
+const PARKED: RawFd = 32;
 
 /// A child to start.
 #[derive(Default)]
@@ -33,6 +34,13 @@ pub(crate) struct Child<'a> {
     pub(crate) session: bool,
     /// Becomes a child of init: an intermediate leads the new session, starts it, and ends at once.
     pub(crate) detached: bool,
+    /// User and groups to become.
+    pub(crate) identity: Option<&'a Identity>,
+    /// Resource limits to set.
+    pub(crate) limits: &'a [Limit],
+    pub(crate) umask: Option<u32>,
+    /// Priority, absolute.
+    pub(crate) nice: Option<c_int>,
     /// Starts with default signal dispositions and nothing blocked; otherwise with everything blocked.
     pub(crate) default_signals: bool,
     /// Gets this signal when the thread that started it dies (Linux).
@@ -48,6 +56,9 @@ pub(crate) enum Step {
     Fork = 1,
     Descriptors,
     Directory,
+    Limits,
+    Priority,
+    Identity,
     Execute,
     /// Executed nothing though the file is there: its interpreter is missing.
     Interpreter,
@@ -55,13 +66,16 @@ pub(crate) enum Step {
 
 /// A child that was not started.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("{}", match step {
+#[error("{}: {}", match step {
     Step::Fork => "unable to fork",
     Step::Descriptors => "unable to hand over descriptors",
     Step::Directory => "unable to enter the working directory",
+    Step::Limits => "unable to set a resource limit",
+    Step::Priority => "unable to set the priority",
+    Step::Identity => "unable to become that user",
     Step::Execute => "unable to execute it",
     Step::Interpreter => "its interpreter is missing",
-})]
+}, errno.desc())]
 pub(crate) struct SpawnError {
     pub(crate) step: Step,
     pub(crate) errno: Errno,
@@ -73,7 +87,15 @@ impl SpawnError {
         match (self.step, self.errno) {
             (Step::Execute, Errno::ENOENT | Errno::ENOTDIR) => 127,
             (Step::Execute | Step::Interpreter, _) => 126,
-            (Step::Fork | Step::Descriptors | Step::Directory, _) => 125,
+            (
+                Step::Fork
+                | Step::Descriptors
+                | Step::Directory
+                | Step::Limits
+                | Step::Priority
+                | Step::Identity,
+                _,
+            ) => 125,
         }
     }
 }
@@ -87,6 +109,10 @@ struct Plan<'a> {
     parked: Vec<RawFd>,
     highest: RawFd,
     directory: *const c_char,
+    identity: Option<&'a Identity>,
+    limits: &'a [Limit],
+    umask: Option<u32>,
+    nice: Option<c_int>,
     session: bool,
     detached: bool,
     default_signals: bool,
@@ -116,6 +142,10 @@ impl<'a> Plan<'a> {
             highest: moves.iter().map(|(_, number)| *number).max().unwrap_or(2).max(2),
             moves,
             directory: child.directory.map_or(std::ptr::null(), CStr::as_ptr),
+            identity: child.identity,
+            limits: child.limits,
+            umask: child.umask,
+            nice: child.nice,
             session: child.session,
             detached: child.detached,
             default_signals: child.default_signals,
@@ -189,6 +219,31 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Sets limits, priority and umask, and then becomes the user, who may not be allowed to.
+    fn restrict(&self) -> Result<(), Step> {
+        for limit in self.limits {
+            let values = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
+            // SAFETY: `values` is a live rlimit; an unknown resource is refused by the kernel.
+            if unsafe { libc::setrlimit(limit.resource as _, &raw const values) } == -1 {
+                return Err(Step::Limits);
+            }
+        }
+        if let Some(nice) = self.nice {
+            // SAFETY: setpriority takes numbers only; 0 is this process.
+            if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) } == -1 {
+                return Err(Step::Priority);
+            }
+        }
+        if let Some(mask) = self.umask {
+            // SAFETY: umask takes a number; this process shares no file-system attributes (no CLONE_FS).
+            unsafe { libc::umask(libc::mode_t::try_from(mask).unwrap_or(0o22)) };
+        }
+        match self.identity {
+            Some(identity) if !become_user(identity) => Err(Step::Identity),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn reset_signals(&self) {
         // SAFETY: an all-zero sigaction is SIG_DFL with an empty mask and no flags; both calls are
         // async-signal-safe, and this process has signal tables of its own (no CLONE_SIGHAND).
@@ -237,6 +292,9 @@ impl<'a> Plan<'a> {
         if !self.place_descriptors() {
             return self.fail(Step::Descriptors);
         }
+        if let Err(step) = self.restrict() {
+            return self.fail(step);
+        }
         // SAFETY: the directory is a NUL-terminated string of the parent.
         if !self.directory.is_null() && unsafe { libc::chdir(self.directory) } == -1 {
             return self.fail(Step::Directory);
@@ -273,6 +331,29 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// The kernel's own calls: those of the C library would tell every thread of the program that shares this memory.
+#[cfg(linux_path)]
+fn become_user(identity: &Identity) -> bool {
+    let groups = &identity.groups;
+    // SAFETY: the pointer and length are those of a live array of the kernel's gid type; the others are numbers.
+    unsafe {
+        libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) == 0
+            && libc::syscall(libc::SYS_setresgid, identity.gid, identity.gid, identity.gid) == 0
+            && libc::syscall(libc::SYS_setresuid, identity.uid, identity.uid, identity.uid) == 0
+    }
+}
+
+#[cfg(portable_path)]
+fn become_user(identity: &Identity) -> bool {
+    let groups = &identity.groups;
+    // SAFETY: as above; this process has memory and threads of its own.
+    unsafe {
+        libc::setgroups(groups.len() as _, groups.as_ptr()) == 0
+            && libc::setgid(identity.gid) == 0
+            && libc::setuid(identity.uid) == 0
+    }
+}
+
 /// Starts the child and returns its pid once it has executed.
 pub(crate) fn spawn(child: &Child<'_>) -> Result<i32, SpawnError> {
     let mut plan = Plan::new(child);
@@ -298,7 +379,8 @@ pub(crate) fn spawn(child: &Child<'_>) -> Result<i32, SpawnError> {
 }
 
 fn step_of(number: c_int) -> Option<Step> {
-    [Step::Fork, Step::Descriptors, Step::Directory, Step::Execute, Step::Interpreter]
+    use Step::{Descriptors, Directory, Execute, Fork, Identity, Interpreter, Limits, Priority};
+    [Fork, Descriptors, Directory, Limits, Priority, Identity, Execute, Interpreter]
         .into_iter()
         .find(|step| *step as c_int == number)
 }
