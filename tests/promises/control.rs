@@ -417,3 +417,41 @@ fn two_runtime_directories_know_nothing_of_each_other() {
     hanging(&there, "unattached", "group").stop();
     assert_eq!(group.pids(), group.started);
 }
+
+#[test]
+fn twenty_groups_can_be_started_at_once_and_stopped_at_once() {
+    let sandbox = Sandbox::new();
+    let starts: Vec<_> = (0..20)
+        .map(|number| {
+            sandbox.launch("daemon").name(&format!("g{number}")).recorder().puppet(["hang"]).spawn()
+        })
+        .collect();
+    for start in starts {
+        start.wait().assert_code(0);
+    }
+    let list = sandbox.immortal(["list", "--json"]).run().json();
+    assert_eq!(list.as_array().unwrap().len(), 20);
+    assert!(list.as_array().unwrap().iter().all(|group| group["state"] == "running"), "{list:#}");
+    sandbox.immortal(["stop", "--all"]).run().assert_code(0);
+    assert!(sandbox.processes().is_empty());
+}
+
+#[test]
+fn immortals_own_log_goes_to_stderr() {
+    let sandbox = Sandbox::new();
+    let outcome = sandbox.immortal(["-vvv", "list", "--json"]).run();
+    outcome.assert_code(0);
+    assert_eq!(outcome.json(), json!([]));
+    let outcome = sandbox.immortal(["list", "--json"]).env("RUST_LOG", "trace").run();
+    assert_eq!(outcome.json(), json!([]));
+}
+
+#[test]
+fn a_broken_standard_output_is_no_crash() {
+    let sandbox = Sandbox::new();
+    hanging(&sandbox, "unattached", "group");
+    let (far, near) = std::io::pipe().unwrap();
+    drop(far);
+    let outcome = sandbox.immortal(["list"]).output(near).spawn().wait();
+    assert!(!outcome.err().contains("panicked"), "{outcome}");
+}

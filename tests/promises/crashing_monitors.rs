@@ -381,3 +381,30 @@ fn a_pump_that_crashes_again_and_again_while_its_process_runs_backs_off() {
     Process::find(new.of(Role::Monitor)).expect("the pump").signal(Signal::SIGKILL);
     group.wait_state("backoff");
 }
+
+#[test]
+fn stop_works_while_a_setup_hangs() {
+    let sandbox = Sandbox::new();
+    let group = sandbox
+        .launch("daemon")
+        .recorder()
+        .set("when", "setup")
+        .set("how", "hang")
+        .set("skip", "1")
+        .args(["--stop-timeout", "1s", "--setup-timeout", "1h"])
+        .puppet(["hang"])
+        .start();
+    group.member(Role::Monitor).signal(Signal::SIGKILL);
+    group.wait_hook("setup", 1);
+    group.stop();
+}
+
+#[test]
+fn a_daemon_killed_while_a_hook_hangs_is_replaced_with_everybody() {
+    let sandbox = Sandbox::new();
+    let group = hung(&sandbox);
+    let old = group.started;
+    group.member(Role::Daemon).signal(Signal::SIGKILL);
+    // The next monitor hangs in its first output as well, but the group runs.
+    group.wait_renewed(old, &[Role::Process, Role::Monitor, Role::Daemon]);
+}

@@ -339,3 +339,82 @@ fn a_stopped_pump_is_no_dead_pump() {
     pump.signal(Signal::SIGCONT);
     holds_for(Duration::from_millis(300), "the same pids", || group.pids() == group.started);
 }
+
+#[test]
+fn a_process_that_stands_still_is_replaced_when_its_pump_dies() {
+    let sandbox = Sandbox::new();
+    let group = sandbox.launch("daemon").recorder().args(["--stop-timeout", "1h"]).puppet(["hang"]).start();
+    let process = group.member(Role::Process);
+    process.signal(Signal::SIGSTOP);
+    eventually("it stands still", || process.is_stopped().then_some(()));
+    group.member(Role::Monitor).signal(Signal::SIGKILL);
+    // Without the SIGCONT it would wait for a timeout that is longer than the test.
+    group.wait_renewed(group.started, &[Role::Process, Role::Monitor]);
+}
+
+#[test]
+fn a_daemon_killed_during_a_pause_is_replaced() {
+    let sandbox = Sandbox::new();
+    let pause = ["--backoff", "1h", "--backoff-max", "1h"];
+    let steps = ["hang-after=2:count", "exit=1"];
+    let group = sandbox.launch("daemon").recorder().args(pause).puppet(steps).start();
+    group.wait_state("backoff");
+    let daemon = group.member(Role::Daemon);
+    daemon.signal(Signal::SIGKILL);
+    eventually("another daemon", || {
+        group.pids().daemon.filter(|pid| *pid != daemon.pid).and_then(Process::find)
+    });
+    group.stop();
+}
+
+#[test]
+fn a_daemon_killed_while_the_process_is_stopped_for_good_does_not_start_it() {
+    let sandbox = Sandbox::new();
+    let steps = ["note=ran", "wait-file=go", "exit=0"];
+    let group = sandbox.launch("daemon").recorder().args(["--restart", "never"]).puppet(steps).start();
+    sandbox.file("go", "", 0o600);
+    group.wait_state("stopped");
+    for role in [Role::Daemon, Role::Monitor] {
+        let member = group.member(role);
+        member.signal(Signal::SIGKILL);
+        eventually("its successor", || {
+            group.pids().get(role).filter(|pid| *pid != member.pid).and_then(Process::find)
+        });
+        group.wait_state("stopped");
+    }
+    holds_for(Duration::from_millis(300), "it ran once", || sandbox.noted("ran").len() == 1);
+}
+
+/// How often pump and daemon have gone to sleep so far.
+#[cfg(target_os = "linux")]
+fn sleeps(group: &Group<'_>) -> Vec<String> {
+    [Role::Monitor, Role::Daemon]
+        .into_iter()
+        .flat_map(|role| {
+            let threads =
+                std::fs::read_dir(format!("/proc/{}/task", group.started.of(role))).expect("threads");
+            threads.map(|thread| thread.expect("a thread").path().join("status")).collect::<Vec<_>>()
+        })
+        .map(|status| {
+            let text = std::fs::read_to_string(status).expect("a thread's status");
+            text.lines().filter(|line| line.contains("ctxt_switches")).collect()
+        })
+        .collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_idle_group_does_not_wake_up() {
+    let sandbox = Sandbox::new();
+    let group = greeting(&sandbox);
+    // Nobody may look at it meanwhile: not even `status`.
+    let mut before = sleeps(&group);
+    let mut since = std::time::Instant::now();
+    eventually("a second of sleep", || {
+        let now = sleeps(&group);
+        if now != before {
+            (before, since) = (now, std::time::Instant::now());
+        }
+        (since.elapsed() > Duration::from_secs(1)).then_some(())
+    });
+}

@@ -554,6 +554,38 @@ fn the_state_home_is_below_home_by_default() {
 }
 
 #[test]
+fn without_a_home_the_runtime_directory_is_in_tmp() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can become a user without a home");
+        return;
+    }
+    let sandbox = Sandbox::new();
+    // A user whose directory nobody else uses: the number of this process's own pid is as good as any.
+    let uid = 100_000 + std::process::id();
+    let directory = PathBuf::from(format!("/tmp/immortal-{uid}"));
+    drop(sandbox.unprivileged());
+    let start = sandbox
+        .invocation(sandbox.path("bin/immortal"))
+        .user(uid, uid)
+        .env_remove("IMMORTAL_RUNTIME_DIR")
+        .env_remove("HOME")
+        .args(["start", "-n", "group", "-m", "recorder", "/bin/sleep", "1000"])
+        .run();
+    let made = directory.symlink_metadata();
+    let stop = sandbox
+        .invocation(sandbox.path("bin/immortal"))
+        .user(uid, uid)
+        .env_remove("IMMORTAL_RUNTIME_DIR")
+        .env_remove("HOME")
+        .args(["stop", "group"])
+        .run();
+    drop(std::fs::remove_dir_all(&directory));
+    start.assert_code(0);
+    assert_eq!(made.unwrap().permissions().mode() & 0o7777, 0o700);
+    stop.assert_code(0);
+}
+
+#[test]
 fn a_group_outlives_its_executable() {
     let sandbox = Sandbox::new();
     let executable = sandbox.path("immortal");

@@ -382,3 +382,48 @@ fn all_that_the_dead_process_had_written_stands_before_its_end() {
         );
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn respawns_leak_no_descriptor() {
+    for strategy in ["unattached", "daemon"] {
+        let sandbox = Sandbox::new();
+        let pause = ["--backoff", "0ms", "--backoff-max", "0ms"];
+        let steps = ["hang-after=30:count", "out=hello", "exit=1"];
+        let group = sandbox.launch(strategy).log().args(pause).puppet(steps).start();
+        let roles = [group.started.monitor, group.started.daemon];
+        let open = || -> Vec<usize> {
+            let found = roles.iter().flatten().filter_map(|pid| immortal_tests::Process::find(*pid));
+            found.map(|role| role.descriptors().len()).collect()
+        };
+        eventually("the last respawn", || {
+            (std::fs::metadata(sandbox.path("count")).ok()?.len() > 30).then_some(())
+        });
+        let before = open();
+        std::fs::write(sandbox.path("count"), "").unwrap();
+        group.member(Role::Process).signal(Signal::SIGKILL);
+        eventually("thirty more", || {
+            (std::fs::metadata(sandbox.path("count")).ok()?.len() > 30).then_some(())
+        });
+        eventually(&format!("{strategy}: {before:?} descriptors again"), || (open() == before).then_some(()));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn respawns_of_the_pump_leak_no_descriptor_of_the_daemon() {
+    let sandbox = Sandbox::new();
+    let group = sandbox.launch("daemon").recorder().args(["--stable", "0ms"]).puppet(["hang"]).start();
+    let renew = |mut old: immortal_tests::Pids| {
+        for _ in 0..5 {
+            group.member(Role::Monitor).signal(Signal::SIGKILL);
+            old = group.wait_renewed(old, &[Role::Process, Role::Monitor]);
+        }
+        old
+    };
+    let open = || group.member(Role::Daemon).descriptors().len();
+    let old = renew(group.started);
+    let before = open();
+    renew(old);
+    eventually(&format!("{before} descriptors again"), || (open() == before).then_some(()));
+}

@@ -376,6 +376,23 @@ fn a_monitor_that_hangs_in_setup_fails_the_start_after_the_setup_timeout() {
 }
 
 #[test]
+fn a_monitor_whose_construction_hangs_fails_the_start_after_the_setup_timeout() {
+    for strategy in STRATEGIES {
+        let sandbox = Sandbox::new();
+        let outcome = sandbox
+            .launch(strategy)
+            .recorder()
+            .set("when", "new")
+            .set("how", "hang")
+            .args(["--setup-timeout", "300ms"])
+            .puppet(["note=ran", "hang"])
+            .run();
+        outcome.assert_refused(125);
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
 fn start_waits_for_a_monitor_that_is_ready_later() {
     let sandbox = Sandbox::new();
     let group = sandbox.launch("unattached").recorder().set("ready", "later:300ms").puppet(["hang"]).start();
