@@ -40,7 +40,9 @@ pub struct Attached {
 impl Attached {
     pub(crate) fn pipes(relay: bool) -> io::Result<Pipes> {
         let relay = match relay {
-            true => Some((io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?)),
+            true => {
+                Some((io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?))
+            }
             false => None,
         };
         Ok(Pipes { stdin: fd::pipe()?, stderr: fd::pipe()?, relay })
@@ -81,6 +83,7 @@ impl Attached {
                 if signal == Signal::SIGCHLD {
                     reap_strangers(self.pump);
                 } else {
+                    crate::notify::tell_manager("STOPPING=1");
                     self.link.send(if asked { &Frame::Kill } else { &Frame::Stop });
                     asked = true;
                 }
@@ -139,7 +142,8 @@ impl Pipes {
         let mut descriptors =
             vec![(self.stdin.0.as_fd(), number::STDIN), (self.stderr.0.as_fd(), number::CRASH)];
         if let Some((stdout, stderr)) = &self.relay {
-            descriptors.extend([(stdout.as_fd(), number::RELAY_STDOUT), (stderr.as_fd(), number::RELAY_STDERR)]);
+            descriptors
+                .extend([(stdout.as_fd(), number::RELAY_STDOUT), (stderr.as_fd(), number::RELAY_STDERR)]);
         }
         descriptors
     }

@@ -2,20 +2,27 @@
 
 mod args;
 mod logs;
+mod names;
 mod report;
 
 use crate::start::{Start, StartError, Started};
 use crate::sys::signals::{self, Signals};
-use crate::{attached, groups};
+use crate::{attached, groups, notify};
 use args::{Cli, Command, StartArgs};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::CompleteEnv;
+use clap_complete::env::Shells;
 use nix::sys::signal::Signal;
 use report::Failure;
 use serde_json::Value;
 use std::process::ExitCode;
 
+/// The variable by which a shell's completion script asks.
+const COMPLETE: &str = "IMMORTAL_COMPLETE";
+
 /// Runs one command.
 pub(crate) fn run() -> ExitCode {
+    CompleteEnv::with_factory(Cli::command).var(COMPLETE).complete();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return report::usage(&error),
@@ -36,17 +43,25 @@ fn obey(command: Command) -> Result<u8, Failure> {
         }
         Command::List { json } => {
             let groups: Vec<Value> = groups::all()?.iter().map(groups::Group::json).collect();
-            if json { report::json(&Value::Array(groups))? } else { report::table(&groups)? }
+            if json {
+                report::json(&Value::Array(groups))?
+            } else {
+                report::table(&groups)?
+            }
             Ok(0)
         }
         Command::Status { name, json } => {
             let status = groups::find(&name)?.full_json();
-            if json { report::json(&status)? } else { report::status(&status)? }
+            if json {
+                report::json(&status)?
+            } else {
+                report::status(&status)?
+            }
             Ok(0)
         }
         Command::Stop { names, all } => {
             let names = if all {
-                groups::all()?.iter().map(|group| report::text(&group.json()["name"])).collect()
+                groups::all()?.iter().map(|group| group.name().to_owned()).collect()
             } else {
                 names
             };
@@ -63,11 +78,52 @@ fn obey(command: Command) -> Result<u8, Failure> {
             groups::signal(&name, signal)?;
             Ok(0)
         }
+        Command::Completions { shell } => {
+            completions(&shell)?;
+            Ok(0)
+        }
+        Command::Man => {
+            manual()?;
+            Ok(0)
+        }
         Command::Logs { name, lines, follow } => {
             logs::show(&name, lines, follow)?;
             Ok(0)
         }
     }
+}
+
+/// Prints the script by which a shell asks this executable for what may come next.
+fn completions(shell: &str) -> std::io::Result<()> {
+    let shells = Shells::builtins();
+    let completer = shells.completer(shell).ok_or(std::io::ErrorKind::NotFound)?;
+    let mut script = Vec::new();
+    completer.write_registration(COMPLETE, "immortal", "immortal", "immortal", &mut script)?;
+    report::bytes(&script)
+}
+
+/// Prints the manual page: the command, then each of its subcommands with its options.
+fn manual() -> std::io::Result<()> {
+    let mut page = Vec::new();
+    let command = Cli::command();
+    let main = clap_mangen::Man::new(command.clone());
+    main.render_title(&mut page)?;
+    main.render_name_section(&mut page)?;
+    main.render_synopsis_section(&mut page)?;
+    main.render_description_section(&mut page)?;
+    main.render_options_section(&mut page)?;
+    for subcommand in command.get_subcommands() {
+        let name = subcommand.get_name().to_owned();
+        let section = clap_mangen::Man::new(subcommand.clone().bin_name(format!("immortal {name}")));
+        let mut text = Vec::new();
+        section.render_synopsis_section(&mut text)?;
+        section.render_description_section(&mut text)?;
+        section.render_options_section(&mut text)?;
+        // Subsections of one section a command.
+        let text = String::from_utf8_lossy(&text).replace(".SH ", ".SS ");
+        page.extend_from_slice(format!(".SH COMMAND {}\n{text}", name.to_uppercase()).as_bytes());
+    }
+    report::bytes(&page)
 }
 
 /// Does it to all of them at once, and reports every failure.
@@ -93,7 +149,13 @@ fn start(args: StartArgs) -> Result<u8, Failure> {
         return run_attached(start);
     }
     let started = start.start()?;
-    if json { report::json(&report::started_json(&started))? } else { report::started(&started)? }
+    let main_pid = started.pids.daemon.unwrap_or(started.pids.monitor);
+    notify::tell_manager(&format!("MAINPID={main_pid}\nREADY=1\nSTATUS=process {}", started.pids.process));
+    if json {
+        report::json(&report::started_json(&started))?
+    } else {
+        report::started(&started)?
+    }
     Ok(0)
 }
 
@@ -105,7 +167,8 @@ fn run_attached(start: Start) -> Result<u8, Failure> {
     let watched = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD];
     let signals = Signals::watch(&watched).map_err(system("watch signals"))?;
     crate::sys::family::become_subreaper().map_err(system("become a subreaper"))?;
-    let Started { attached, .. } = start.start()?;
+    let Started { attached, pids, .. } = start.start()?;
+    notify::tell_manager(&format!("READY=1\nSTATUS=process {}", pids.process));
     let Some(attached) = attached else { return Ok(0) };
     let status = attached.wait_with(Some(signals)).map_err(system("wait for the group"))?;
     attached::sweep(stop.0, stop.1);

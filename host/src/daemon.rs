@@ -82,6 +82,9 @@ impl Daemon {
             None => None,
         };
         let predecessor = group.take(number::PREDECESSOR);
+        if predecessor.is_some() {
+            crate::notify::tell_manager(&format!("MAINPID={}", nix::unistd::getpid()));
+        }
         let stderr = attempt("make a pipe", fd::pipe())?;
         attempt("make a pipe", fd::set_nonblocking(&stderr.0))?;
         let policy = &group.launch.policy;
@@ -282,7 +285,10 @@ impl Daemon {
                     self.events.push_back(Event::ShutdownAsked);
                 }
                 Wish::Signal(_) => {
-                    self.server.answer(client, Err("the pump is being replaced, no process runs at the moment".into()));
+                    self.server.answer(
+                        client,
+                        Err("the pump is being replaced, no process runs at the moment".into()),
+                    );
                 }
                 Wish::Restart if self.life.is_ending() => {
                     self.server.answer(client, Err("the group is ending".into()));
@@ -368,7 +374,8 @@ impl Daemon {
     }
 
     fn set_state(&self, state: State) {
-        let wait = self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
+        let wait =
+            self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
         let wait_ns = wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(0));
         let next = if state == State::Backoff { clock::wall_ns() + wait_ns } else { 0 };
         self.group.page.set_state(state, next);
@@ -376,7 +383,8 @@ impl Daemon {
 
     fn sweep(&mut self) {
         self.sweeping = true;
-        let leader = family::is_child(self.process) || family::stat(self.process).is_some_and(|stat| !stat.ended);
+        let leader =
+            family::is_child(self.process) || family::stat(self.process).is_some_and(|stat| !stat.ended);
         if !leader {
             self.process = 0;
         }
@@ -421,7 +429,9 @@ impl Daemon {
     fn give_up_reason(&mut self) -> String {
         let most = self.group.launch.policy.max_restarts.unwrap_or(0);
         let reason = self.reason.take().unwrap_or_else(|| {
-            format!("gave up after {most} respawns in a row: the pump keeps dying, its monitors are the suspect")
+            format!(
+                "gave up after {most} respawns in a row: the pump keeps dying, its monitors are the suspect"
+            )
         });
         match self.tail.last_line() {
             Some(line) => format!("{reason}; the pump's last words: {line}"),
@@ -434,7 +444,8 @@ impl Daemon {
         self.status = Some(match outcome {
             Outcome::StartFailed => {
                 let line = self.tail.last_line().unwrap_or_else(|| "the pump died and left no text".into());
-                let frame = self.failure.take().unwrap_or(Frame::Failed { status: 125, text: line, hint: None });
+                let frame =
+                    self.failure.take().unwrap_or(Frame::Failed { status: 125, text: line, hint: None });
                 if let Some(parent) = &mut self.parent {
                     parent.send(&frame);
                 }

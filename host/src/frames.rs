@@ -53,6 +53,13 @@ impl Link {
         }
     }
 
+    /// Gives back what was taken too early; it comes first the next time.
+    pub(crate) fn put_back(&mut self, frames: &[Frame]) {
+        let mut bytes: Vec<u8> = frames.iter().flat_map(encode).collect();
+        bytes.append(&mut self.received);
+        self.received = bytes;
+    }
+
     /// Takes what was said, and whether the other end is gone.
     pub(crate) fn receive(&mut self) -> (Vec<Frame>, bool) {
         let mut gone = false;
@@ -118,6 +125,18 @@ mod tests {
         let (frames, gone) = other.receive();
         assert_eq!(frames, [Frame::Ending, Frame::Started { process_pid: 7 }]);
         assert!(gone);
+    }
+
+    #[test]
+    fn what_was_taken_too_early_comes_again() {
+        let (one, other) = crate::sys::socket::pair().unwrap();
+        let (mut one, mut other) = (Link::new(one).unwrap(), Link::new(other).unwrap());
+        one.send(&Frame::Ending);
+        one.send(&Frame::Over { status: 3 });
+        drop(one);
+        let (frames, _) = other.receive();
+        other.put_back(&frames[1..]);
+        assert_eq!(other.receive(), (vec![Frame::Over { status: 3 }], true));
     }
 
     #[test]

@@ -33,9 +33,9 @@ impl GroupError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Unknown(_) => Some("immortal list shows the groups there are".into()),
-            Self::Failed(name) | Self::Orphaned(name) => {
-                Some(format!("start it again with immortal start --name {name} …, or remove it: immortal stop {name}"))
-            }
+            Self::Failed(name) | Self::Orphaned(name) => Some(format!(
+                "start it again with immortal start --name {name} …, or remove it: immortal stop {name}"
+            )),
             Self::Place(error) => error.hint(),
             Self::Client { .. } | Self::System { .. } => None,
         }
@@ -62,6 +62,11 @@ impl Group {
         }
         let facts = files.read_facts()?;
         Some(Self { name: name.to_owned(), files, snapshot, facts })
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     fn state(&self) -> State {

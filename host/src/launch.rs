@@ -106,6 +106,8 @@ pub(crate) struct Policy {
     pub(crate) stop_timeout: Duration,
     pub(crate) setup_timeout: Duration,
     pub(crate) buffer_limit: u64,
+    /// The process says itself when it is ready, within this span.
+    pub(crate) ready_within: Option<Duration>,
     /// Respawns in a row without a stable run; none: unlimited.
     pub(crate) max_restarts: Option<u32>,
 }
@@ -128,6 +130,7 @@ impl Default for Policy {
             stop_timeout: Duration::from_secs(10),
             setup_timeout: Duration::from_secs(30),
             buffer_limit: 1024 * 1024,
+            ready_within: None,
             max_restarts: None,
         }
     }
@@ -206,7 +209,10 @@ pub(crate) fn settings(
     ];
     single.extend(program.exec.clone().map(|exec| ("exec".to_owned(), exec)));
     single.extend(directory.cloned().map(|directory| ("directory".to_owned(), directory)));
-    Settings { single, lists: vec![("args".to_owned(), program.args.clone()), ("env".to_owned(), environment)] }
+    Settings {
+        single,
+        lists: vec![("args".to_owned(), program.args.clone()), ("env".to_owned(), environment)],
+    }
 }
 
 impl Launch {

@@ -15,6 +15,7 @@ mod launch;
 mod lifecycle;
 pub mod loader;
 mod logging;
+mod notify;
 pub mod options;
 mod places;
 mod privileges;

@@ -56,6 +56,8 @@ pub(crate) enum Event {
     Spawned,
     /// The process could not be executed.
     SpawnFailed,
+    /// The process says that it is ready.
+    Ready,
     /// The process ended; `success`: with code 0, `jitter`: 0 to 200 per mille for a pause.
     ProcessDied { ran: Duration, success: bool, jitter: u16 },
     /// The dead process's output and its end were delivered; the relay reads no more.
@@ -88,6 +90,7 @@ pub(crate) enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Timer {
     Setup,
+    Ready,
     Stop,
     Backoff,
     Deliver,
@@ -97,8 +100,8 @@ pub(crate) enum Timer {
 
 impl Timer {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Setup, Self::Stop, Self::Backoff, Self::Deliver, Self::Finish, Self::Term];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Setup, Self::Ready, Self::Stop, Self::Backoff, Self::Deliver, Self::Finish, Self::Term];
 }
 
 /// How a pump leaves.
@@ -130,7 +133,11 @@ pub(crate) enum Action {
     /// Start the process.
     Spawn,
     /// Tell the monitors that the process runs, then let the relay read.
-    TellSpawned { respawn: bool },
+    TellSpawned {
+        respawn: bool,
+    },
+    /// Tell whoever waits for it that the group is there.
+    ReportStarted,
     /// Give the monitors what the dead process wrote, then its end.
     TellExited,
     /// Send the stop signal to the process group.
@@ -138,7 +145,9 @@ pub(crate) enum Action {
     /// Send SIGKILL to the process group and to every descendant that left it.
     Kill,
     /// End politely what is left: of the process group, or of everyone who descends from it.
-    Clear { everyone: bool },
+    Clear {
+        everyone: bool,
+    },
     /// Reap the dead process.
     Reap,
     Arm(Timer, Duration),
@@ -178,6 +187,10 @@ pub(crate) struct Lifecycle {
     goal: Goal,
     /// The process was executed at least once in the life of the group.
     executed: bool,
+    /// The start of the group has succeeded.
+    there: bool,
+    /// The process has still to say that it is ready.
+    unready: bool,
     /// A pump before this one left the process ended on purpose.
     start_held: bool,
     /// The relay does not read.
@@ -207,6 +220,8 @@ impl Lifecycle {
             phase: Phase::Preparing,
             goal: Goal::Policy,
             executed,
+            there: executed,
+            unready: false,
             start_held,
             relay_held: false,
             relay_gone: false,
@@ -249,6 +264,7 @@ impl Lifecycle {
             Event::RelayHeld => self.relay_held(out),
             Event::Spawned => self.spawned(out),
             Event::SpawnFailed => self.spawn_failed(out),
+            Event::Ready => self.ready(out),
             Event::ProcessDied { ran, success, jitter } => self.process_died((ran, success, jitter), out),
             Event::Delivered => self.delivered(out),
             Event::Cleared => self.cleared(out),
@@ -297,9 +313,32 @@ impl Lifecycle {
         }
         self.phase = Phase::Running;
         self.relay_held = false;
-        out.push(Action::State(State::Running));
         out.push(Action::TellSpawned { respawn: self.executed });
         self.executed = true;
+        self.unready = true;
+        match self.policy.ready_within {
+            Some(span) => {
+                out.push(Action::State(State::Starting));
+                out.push(Action::Arm(Timer::Ready, span));
+            }
+            None => self.ready(out),
+        }
+    }
+
+    fn ready(&mut self, out: &mut Vec<Action>) {
+        if self.phase != Phase::Running || !self.unready {
+            return;
+        }
+        self.unready = false;
+        self.there = true;
+        out.push(Action::Disarm(Timer::Ready));
+        out.push(Action::State(State::Running));
+        out.push(Action::ReportStarted);
+    }
+
+    /// The process was not ready in time: at a start that is a failure, at a respawn an unstable death.
+    fn not_ready(&mut self, out: &mut Vec<Action>) {
+        if self.there { self.end_process(out) } else { self.pursue(Goal::Fail, out) }
     }
 
     fn spawn_failed(&mut self, out: &mut Vec<Action>) {
@@ -320,6 +359,13 @@ impl Lifecycle {
         }
         self.last = last;
         self.phase = Phase::Delivering;
+        if std::mem::replace(&mut self.unready, false) {
+            out.push(Action::Disarm(Timer::Ready));
+            self.last.0 = Duration::ZERO;
+            if !self.there {
+                self.goal = self.goal.max(Goal::Fail);
+            }
+        }
         // The end of a process that goes with its daemon has no event of its own, and what it left in the
         // streams is for the next pump.
         if self.relay_gone || self.goal == Goal::HandOver {
@@ -544,10 +590,12 @@ impl Lifecycle {
                 out.push(Action::StartDaemon);
                 self.go(Outcome::HandedOver, out);
             }
-            Goal::Fail if self.executed => self.go(Outcome::Failed, out),
-            Goal::GiveUp if self.executed => self.go(Outcome::GaveUp, out),
-            Goal::Shutdown if self.executed => self.go(Outcome::Ended, out),
-            Goal::Policy | Goal::Restart | Goal::Fail | Goal::GiveUp | Goal::Shutdown => self.go(Outcome::StartFailed, out),
+            Goal::Fail if self.there => self.go(Outcome::Failed, out),
+            Goal::GiveUp if self.there => self.go(Outcome::GaveUp, out),
+            Goal::Shutdown if self.there => self.go(Outcome::Ended, out),
+            Goal::Policy | Goal::Restart | Goal::Fail | Goal::GiveUp | Goal::Shutdown => {
+                self.go(Outcome::StartFailed, out)
+            }
         }
     }
 
@@ -589,6 +637,7 @@ impl Lifecycle {
     fn elapsed(&mut self, timer: Timer, out: &mut Vec<Action>) {
         match timer {
             Timer::Setup if self.phase == Phase::Preparing => self.hook_failed(out),
+            Timer::Ready if self.phase == Phase::Running && self.unready => self.not_ready(out),
             Timer::Stop if matches!(self.phase, Phase::Ending | Phase::Delivering | Phase::Clearing) => {
                 out.push(Action::Kill);
             }
@@ -602,7 +651,7 @@ impl Lifecycle {
             }
             Timer::Finish => self.finished(out),
             Timer::Term => self.killed(out),
-            Timer::Setup | Timer::Stop | Timer::Backoff | Timer::Deliver => {}
+            Timer::Setup | Timer::Ready | Timer::Stop | Timer::Backoff | Timer::Deliver => {}
         }
     }
 }

@@ -135,8 +135,9 @@ const MORE_RESOURCES: [(&str, nix::sys::resource::Resource); 0] = [];
 
 fn parse_limit(text: &str, is_root: bool) -> Result<Limit, PrivilegeError> {
     let refuse = |why: String| PrivilegeError::Limit { limit: text.to_owned(), why };
-    let (name, values) =
-        text.split_once('=').ok_or_else(|| refuse("it must be NAME=SOFT[:HARD], as in nofile=1024".into()))?;
+    let (name, values) = text
+        .split_once('=')
+        .ok_or_else(|| refuse("it must be NAME=SOFT[:HARD], as in nofile=1024".into()))?;
     let lower = name.to_ascii_lowercase();
     let all = || RESOURCES.iter().chain(&MORE_RESOURCES);
     let known = all().find(|(known, _)| *known == lower.trim_start_matches("rlimit_"));

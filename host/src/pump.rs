@@ -10,16 +10,17 @@ mod relay;
 mod sink;
 
 use crate::control::{ClientId, Command as Wish, Server};
+use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::{Strategy, number};
 use crate::lifecycle::{Action, Event, FINISH_TIMEOUT, Lifecycle, Outcome, Timer};
+use crate::notify::{self, Ear};
 use crate::program::{self, Prepared};
 use crate::role::{self, Extra, Group, Role, RoleError, attempt};
 use crate::state::{Member, State};
 use crate::sys::family::{self, Exit};
 use crate::sys::signals::Signals;
 use crate::sys::{clock, fd, spawn};
-use crate::ending::Ending;
 use mail::{Command, Mail, Notice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -58,6 +59,8 @@ struct Pump {
     signals: Signals,
     server: Server,
     link: Option<Link>,
+    /// `--ready notify`: where the process says that it is ready.
+    ear: Option<Ear>,
     timers: [Option<Instant>; Timer::ALL.len()],
     /// The process, from its start until it is reaped.
     process: Option<Started>,
@@ -80,7 +83,14 @@ impl Pump {
         let strategy = group.launch.strategy;
         let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
         let signals = attempt("watch signals", Signals::watch(&signals))?;
-        let environment = program::environment(&group.launch.program, &group.environment);
+        let mut environment = program::environment(&group.launch.program, &group.environment);
+        let ear = match group.launch.policy.ready_within {
+            Some(_) => Some(attempt("listen for readiness", Ear::open(&group.directory()))?),
+            None => None,
+        };
+        if let Some(ear) = &ear {
+            environment.push((b"NOTIFY_SOCKET".to_vec(), ear.address().as_encoded_bytes().to_vec()));
+        }
         let prepared = program::prepare(&group.launch.program, &environment)
             .map_err(|error| RoleError::System("lay out the program", std::io::Error::other(error)))?;
         let listener = match &group.listener {
@@ -101,8 +111,13 @@ impl Pump {
         let thread = std::thread::Builder::new().name("relay".into()).spawn(move || relay::run(start));
         attempt("start the relay", thread)?;
         let page = group.page;
-        let (lifecycle, actions) =
-            Lifecycle::new(group.launch.policy.clone(), strategy, page.executed(), page.held(), page.unstable());
+        let (lifecycle, actions) = Lifecycle::new(
+            group.launch.policy.clone(),
+            strategy,
+            page.executed(),
+            page.held(),
+            page.unstable(),
+        );
         let ending = Ending::new(group.launch.policy.stop_signal);
         let mut pump = Self {
             group,
@@ -113,6 +128,7 @@ impl Pump {
             signals,
             server: Server::new(listener),
             link,
+            ear,
             timers: [None; Timer::ALL.len()],
             process: None,
             dead: None,
@@ -152,11 +168,13 @@ impl Pump {
         ];
         fds.extend(self.link.as_ref().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(true));
+        fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => log::error!("waiting for events: {error}"),
         }
         let ready = |index: usize| fds.get(index).is_some_and(|fd| fd.any() == Some(true));
+        let ear = fds.last().filter(|_| self.ear.is_some()).is_some_and(|fd| fd.any() == Some(true));
         let (mail, signal, link) = (ready(0), ready(1), self.link.is_some() && ready(2));
         let clients = fds[2 + usize::from(self.link.is_some())..].iter().any(|fd| fd.any() == Some(true));
         drop(fds);
@@ -172,6 +190,9 @@ impl Pump {
         }
         if clients {
             self.take_wishes();
+        }
+        if ear {
+            self.take_readiness();
         }
         self.take_timers();
         self.look_at_ending();
@@ -254,6 +275,10 @@ impl Pump {
         self.note_exit(exit);
         self.dead = Some(exit);
         log::info!("process {} ended: {exit:?}", started.pid);
+        if self.ear.is_some() && !self.group.page.executed() {
+            let text = "the program ended before it said READY=1".to_owned();
+            self.failure.get_or_insert((FAILED, text, None));
+        }
         let jitter = u16::try_from(clock::monotonic_ns() / 1000 % 201).unwrap_or(0);
         self.events.push_back(Event::ProcessDied { ran, success: exit.code == Some(0), jitter });
     }
@@ -285,6 +310,14 @@ impl Pump {
                 Strategy::Daemon => Event::DaemonDied,
                 Strategy::Development | Strategy::Unattached => Event::ShutdownAsked,
             });
+        }
+    }
+
+    /// Only the process and what descends from it may say that it is ready.
+    fn take_readiness(&mut self) {
+        let (Some(ear), Some(process)) = (&self.ear, self.process) else { return };
+        if ear.hears_ready(|sender| sender == process.pid || family::descendants().contains(&sender)) {
+            self.events.push_back(Event::Ready);
         }
     }
 
@@ -328,8 +361,18 @@ impl Pump {
                 self.timers[timer as usize] = None;
                 if timer == Timer::Setup {
                     let timeout = self.group.launch.policy.setup_timeout;
-                    self.hook_failed(format!("a monitor was not ready within {timeout:?} (--setup-timeout)"), None);
+                    self.hook_failed(
+                        format!("a monitor was not ready within {timeout:?} (--setup-timeout)"),
+                        None,
+                    );
                 } else {
+                    if timer == Timer::Ready {
+                        let timeout = self.group.launch.policy.ready_within.unwrap_or_default();
+                        let text =
+                            format!("the program did not say READY=1 within {timeout:?} (--ready-timeout)");
+                        log::error!("{text}");
+                        self.failure.get_or_insert((FAILED, text, None));
+                    }
                     self.events.push_back(Event::Elapsed(timer));
                 }
             }
@@ -357,6 +400,7 @@ impl Pump {
             Action::Read => self.mail.command(Command::Read),
             Action::Spawn => self.spawn(),
             Action::TellSpawned { respawn } => self.tell_spawned(respawn),
+            Action::ReportStarted => self.report_started(),
             Action::TellExited => self.tell_exited(),
             Action::Signal => self.ending.signal(pid),
             Action::Kill => {
@@ -373,7 +417,12 @@ impl Pump {
             Action::Disarm(timer) => self.timers[timer as usize] = None,
             Action::State(state) => {
                 let next = if state == State::Backoff { self.next_attempt_ns() } else { 0 };
-                page.set_held(state == State::Stopped);
+                if state == State::Stopping && self.lifecycle.is_ending() {
+                    notify::tell_manager("STOPPING=1");
+                }
+                if state == State::Stopped {
+                    page.set_held(true);
+                }
                 if state == State::Running {
                     page.set_reason("");
                 }
@@ -393,11 +442,15 @@ impl Pump {
 
     fn give_up_reason(&self) -> String {
         let most = self.group.launch.policy.max_restarts.unwrap_or(0);
-        format!("gave up after {most} respawns in a row without a stable run; the last exit status was {}", self.last_status)
+        format!(
+            "gave up after {most} respawns in a row without a stable run; the last exit status was {}",
+            self.last_status
+        )
     }
 
     fn next_attempt_ns(&self) -> u64 {
-        let wait = self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
+        let wait =
+            self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
         clock::wall_ns() + wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(0))
     }
 
@@ -448,6 +501,7 @@ impl Pump {
         let page = self.group.page;
         let Some(started) = self.process else { return };
         page.process_started(respawn);
+        page.set_held(false);
         self.mail.command(Command::Spawned {
             process_pid: started.pid,
             respawn,
@@ -456,6 +510,11 @@ impl Pump {
             wall_ns: clock::wall_ns(),
         });
         page.set_member(Member::Process, started.pid);
+    }
+
+    fn report_started(&mut self) {
+        let Some(started) = self.process else { return };
+        self.group.page.set_there();
         self.tell(&Frame::Started { process_pid: started.pid });
         if self.group.launch.strategy == Strategy::Unattached {
             // The parent has its answer: it is free to go.
@@ -565,7 +624,8 @@ fn relay_start(
         std::io::Result::Ok(stream)
     };
     let streams = [attempt("keep a stream", reader(0))?, attempt("keep a stream", reader(1))?];
-    let sinks = [number::RELAY_STDOUT, number::RELAY_STDERR].map(|number| sink::Sink::new(group.take(number)));
+    let sinks =
+        [number::RELAY_STDOUT, number::RELAY_STDERR].map(|number| sink::Sink::new(group.take(number)));
     // In strategy daemon the descriptor is only held, so that a write to stderr never breaks.
     let held = group.take(number::CRASH);
     let launch = &group.launch;

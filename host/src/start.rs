@@ -310,6 +310,13 @@ impl Start {
         self
     }
 
+    /// Counts the group as started only when the process says `READY=1` to its `NOTIFY_SOCKET`, within this
+    /// span; default: as soon as it is executed.
+    pub fn ready_notify(mut self, within: Duration) -> Self {
+        self.policy.ready_within = Some(within);
+        self
+    }
+
     /// Gives up after so many respawns in a row without a stable run; default: never.
     pub fn max_restarts(mut self, count: u32) -> Self {
         self.policy.max_restarts = Some(count);
@@ -424,7 +431,11 @@ fn default_name(file: &[u8]) -> String {
     let base = Path::new(OsStr::from_bytes(file)).file_name().map_or(file, OsStr::as_bytes);
     let mut name: String = base
         .iter()
-        .map(|byte| if byte.is_ascii_alphanumeric() || b"._@-".contains(byte) { char::from(*byte) } else { '_' })
+        .map(
+            |byte| {
+                if byte.is_ascii_alphanumeric() || b"._@-".contains(byte) { char::from(*byte) } else { '_' }
+            },
+        )
         .take(64)
         .collect();
     if name.is_empty() || name.starts_with(['.', '-']) {
@@ -597,10 +608,14 @@ fn wait_for_result(link: &mut Link) -> io::Result<Option<Frame>> {
             Err(error) => return Err(error.into()),
         }
         let (frames, gone) = link.receive();
-        for frame in frames {
+        for (index, frame) in frames.iter().enumerate() {
             match frame {
-                Frame::Started { .. } => return Ok(Some(frame)),
-                Frame::Failed { .. } => failed = Some(frame),
+                Frame::Started { .. } => {
+                    // A program that ends at once has its end behind its start.
+                    link.put_back(&frames[index + 1..]);
+                    return Ok(Some(frame.clone()));
+                }
+                Frame::Failed { .. } => failed = Some(frame.clone()),
                 Frame::Ending
                 | Frame::GivingUp { .. }
                 | Frame::Terminated
@@ -617,7 +632,9 @@ fn wait_for_result(link: &mut Link) -> io::Result<Option<Frame>> {
 
 fn failure(frame: Option<Frame>, line: Option<String>) -> StartError {
     match frame {
-        Some(Frame::Failed { status, text, hint }) => StartError::Role { status, text: loader::without_location(&loader::one_line(&text)), hint },
+        Some(Frame::Failed { status, text, hint }) => {
+            StartError::Role { status, text: loader::without_location(&loader::one_line(&text)), hint }
+        }
         Some(_) | None => {
             let why = line.unwrap_or_else(|| "it left no text".into());
             let text = format!("the pump died: {}", loader::without_location(&why));
@@ -669,6 +686,7 @@ fn facts(launch: &Launch) -> Facts {
             "setup_timeout": span(policy.setup_timeout),
             "buffer_limit": policy.buffer_limit,
             "max_restarts": policy.max_restarts,
+            "ready_timeout": policy.ready_within.map(span),
             "on_crash": "respawn",
         }),
         stop_signal: policy.stop_signal,

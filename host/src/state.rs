@@ -51,7 +51,7 @@ enum Word {
     Why,
     /// Bytes missing before the message of the next `setup`.
     MessageCut,
-    /// 1 once the process was executed for the first time.
+    /// 1 once the start of the group has succeeded.
     Executed,
     /// 1 when the process ended and is not to be respawned.
     Held,
@@ -239,6 +239,10 @@ impl Page {
         if respawn {
             self.word(Word::Restarts).fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    /// Notes that the start of the group has succeeded.
+    pub(crate) fn set_there(self) {
         self.set(Word::Executed, 1);
     }
 
@@ -376,7 +380,9 @@ impl Snapshot {
         if bytes.len() < page::BYTES {
             return None;
         }
-        let words = bytes.chunks_exact(8).map(|b| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]));
+        let words = bytes
+            .chunks_exact(8)
+            .map(|b| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]));
         let snapshot = Self { words: words.take(WORDS).collect() };
         let known = snapshot.get(Word::Magic) == MAGIC && snapshot.get(Word::Format) == FORMAT;
         (known && snapshot.get(Word::Boot) == family::boot_id()).then_some(snapshot)
@@ -459,7 +465,8 @@ impl Snapshot {
 
     fn text(&self, range: std::ops::Range<usize>, length: Word) -> Option<String> {
         let length = usize::try_from(self.get(length)).ok()?.min(range.len() * 8);
-        let bytes: Vec<u8> = self.words[range].iter().flat_map(|word| word.to_le_bytes()).take(length).collect();
+        let bytes: Vec<u8> =
+            self.words[range].iter().flat_map(|word| word.to_le_bytes()).take(length).collect();
         (length > 0).then(|| String::from_utf8_lossy(&bytes).into_owned())
     }
 }

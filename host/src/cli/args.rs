@@ -1,10 +1,12 @@
 //! The one definition of the command line.
 
+use super::names;
 use super::report::Failure;
 use crate::launch::{Restart, Strategy};
 use crate::signal;
 use crate::start::{Start, StartError};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::ArgValueCandidates;
 use immortal_monitor_api::scalar;
 use log::LevelFilter;
 use std::ffi::{OsStr, OsString};
@@ -53,6 +55,7 @@ pub(super) enum Command {
     /// Shows one group in full
     Status {
         /// Name of the group
+        #[arg(add = ArgValueCandidates::new(names::groups))]
         name: String,
         /// Prints JSON
         #[arg(long)]
@@ -61,7 +64,7 @@ pub(super) enum Command {
     /// Ends whole groups; returns when every process of theirs is gone
     Stop {
         /// Names of the groups
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(required_unless_present = "all", conflicts_with = "all", add = ArgValueCandidates::new(names::groups))]
         names: Vec<String>,
         /// Ends every group
         #[arg(long)]
@@ -70,20 +73,30 @@ pub(super) enum Command {
     /// Restarts the process of groups; returns when the new one runs
     Restart {
         /// Names of the groups
-        #[arg(required = true)]
+        #[arg(required = true, add = ArgValueCandidates::new(names::groups))]
         names: Vec<String>,
     },
     /// Sends a signal to the process of a group
     Signal {
         /// Name of the group
+        #[arg(add = ArgValueCandidates::new(names::groups))]
         name: String,
         /// The signal: TERM, SIGHUP, 10, …
         #[arg(value_parser = signal::parse)]
         signal: i32,
     },
+    /// Prints a script that completes commands, options, and the names of groups and monitors
+    Completions {
+        /// The shell
+        #[arg(value_parser = ["bash", "elvish", "fish", "powershell", "zsh"])]
+        shell: String,
+    },
+    /// Prints the manual page
+    Man,
     /// Shows the recent output of a group, whatever its monitors do with it
     Logs {
         /// Name of the group
+        #[arg(add = ArgValueCandidates::new(names::groups))]
         name: String,
         /// How many lines
         #[arg(short = 'n', long, value_name = "LINES", default_value_t = 20)]
@@ -109,6 +122,12 @@ enum RestartArg {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+enum ReadyArg {
+    Exec,
+    Notify,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum OnCrashArg {
     Respawn,
     Keep,
@@ -125,7 +144,7 @@ pub(super) struct StartArgs {
     #[arg(short, long, alias = "mode", value_enum, default_value = "unattached")]
     strategy: StrategyArg,
     /// Monitor, by path or by name; repeatable [default: log]
-    #[arg(short, long, value_name = "[LABEL=]PATH_OR_NAME")]
+    #[arg(short, long, value_name = "[LABEL=]PATH_OR_NAME", add = ArgValueCandidates::new(names::monitors))]
     monitor: Vec<OsString>,
     /// Monitor option; repeatable; KEY:=JSON for raw JSON, KEY=@FILE to read the value from a file, LABEL.KEY to
     /// address one monitor
@@ -185,6 +204,12 @@ pub(super) struct StartArgs {
     /// How long a polite stop may take before SIGKILL
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = scalar::duration)]
     stop_timeout: Duration,
+    /// When the program counts as started: when it is executed, or when it says so to its NOTIFY_SOCKET
+    #[arg(long, value_enum, default_value = "exec")]
+    ready: ReadyArg,
+    /// How long the program may take to say so
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = scalar::duration)]
+    ready_timeout: Duration,
     /// How long a monitor may take to be ready
     #[arg(long, value_name = "DUR", default_value = "30s", value_parser = scalar::duration)]
     setup_timeout: Duration,
@@ -204,7 +229,12 @@ pub(super) struct StartArgs {
     #[arg(long)]
     pub(super) json: bool,
     /// The program, and all that belongs to it
-    #[arg(required = true, trailing_var_arg = true, value_names = ["FILE", "ARGS"])]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        value_names = ["FILE", "ARGS"],
+        value_hint = clap::ValueHint::CommandWithArguments
+    )]
     program: Vec<OsString>,
 }
 
@@ -265,6 +295,9 @@ impl StartArgs {
             .buffer_limit(self.buffer_limit)
             .relay(!self.no_relay)
             .executable(crate::role::own_executable());
+        if matches!(self.ready, ReadyArg::Notify) {
+            start = start.ready_notify(self.ready_timeout);
+        }
         if let Some(count) = self.max_restarts {
             start = start.max_restarts(count);
         }

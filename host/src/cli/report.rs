@@ -83,6 +83,14 @@ pub(super) fn json(value: &Value) -> io::Result<()> {
     writeln!(out, "{value}")
 }
 
+/// Writes bytes; a reader that has had enough, as `head` has, is no error.
+pub(super) fn bytes(bytes: &[u8]) -> io::Result<()> {
+    match io::stdout().lock().write_all(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
 /// Writes one line.
 pub(super) fn line(text: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")

@@ -166,7 +166,11 @@ impl Life {
     fn take(&mut self, event: Event, out: &mut Vec<Action>) {
         match event {
             Event::PredecessorGone if self.phase == Phase::Succeeding => {
-                if self.ending { self.sweep(out) } else { self.spawn(out) }
+                if self.ending {
+                    self.sweep(out)
+                } else {
+                    self.spawn(out)
+                }
             }
             Event::Started => self.executed = true,
             Event::PumpEnds => self.ending = true,

@@ -13,7 +13,8 @@ use super::mail::{Command, Mail, Notice};
 use super::offer::Offer;
 use super::sink::Sink;
 use crate::loader::{
-    self, Checked, Dispositions, Event, EventKind, Instance, Output, Readiness, Settings, SetupArgs, Stream, Why,
+    self, Checked, Dispositions, Event, EventKind, Instance, Output, Readiness, Settings, SetupArgs, Stream,
+    Why,
 };
 use crate::recent::{CHUNK_BYTES, Ring};
 use crate::state::Page;
@@ -136,14 +137,8 @@ impl Relay {
             abi::WHY_DAEMON_RESTART => Why::DaemonRestart,
             _ => Why::PumpRestart,
         };
-        let args = SetupArgs {
-            why,
-            kept: false,
-            process_pid: None,
-            message,
-            cut_bytes,
-            first_offset: self.offsets,
-        };
+        let args =
+            SetupArgs { why, kept: false, process_pid: None, message, cut_bytes, first_offset: self.offsets };
         let mut pending = Vec::new();
         for (index, instance) in self.instances.iter_mut().enumerate() {
             if instance.setup(&args)? == Readiness::Pending {
@@ -388,7 +383,8 @@ fn wait(fds: &mut [PollFd<'_>], within: Option<Duration>) -> io::Result<()> {
     let result = nix::poll::ppoll(fds, within.map(nix::sys::time::TimeSpec::from_duration), None);
     #[cfg(not(target_os = "linux"))]
     let result = {
-        let milliseconds = within.map_or(nix::poll::PollTimeout::NONE, |_| nix::poll::PollTimeout::from(1_u8));
+        let milliseconds =
+            within.map_or(nix::poll::PollTimeout::NONE, |_| nix::poll::PollTimeout::from(1_u8));
         nix::poll::poll(fds, milliseconds)
     };
     match result {

@@ -76,7 +76,8 @@ fn unlinked() -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let directory = std::env::temp_dir();
     for attempt in 0..1000_u32 {
-        let path = directory.join(format!(".immortal-{}-{}-{attempt}", std::process::id(), super::clock::wall_ns()));
+        let path =
+            directory.join(format!(".immortal-{}-{}-{attempt}", std::process::id(), super::clock::wall_ns()));
         match File::options().read(true).write(true).create_new(true).mode(0o600).open(&path) {
             Ok(file) => {
                 std::fs::remove_file(&path)?;

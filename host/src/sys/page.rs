@@ -30,7 +30,8 @@ impl SharedWords {
         let length = NonZeroUsize::new(BYTES).expect("the size is not zero");
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing of ours.
-        let address: NonNull<_> = unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, file.as_fd(), 0)? };
+        let address: NonNull<_> =
+            unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, file.as_fd(), 0)? };
         // SAFETY: the mapping is `BYTES` long, page-aligned, zeroed or written by this same code, and stays for
         // the life of the process. All access to it, here and in other processes, is through atomics, and the
         // file is never shortened (only its owner may open it), so no access can fault.

@@ -362,8 +362,12 @@ pub(crate) fn spawn(child: &Child<'_>) -> Result<i32, SpawnError> {
     let mut before = nix::sys::signal::SigSet::empty();
     let all = nix::sys::signal::SigSet::all();
     let fork_error = |errno| SpawnError { step: Step::Fork, errno };
-    nix::sys::signal::pthread_sigmask(nix::sys::signal::SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before))
-        .map_err(fork_error)?;
+    nix::sys::signal::pthread_sigmask(
+        nix::sys::signal::SigmaskHow::SIG_SETMASK,
+        Some(&all),
+        Some(&mut before),
+    )
+    .map_err(fork_error)?;
     let result = start(&mut plan);
     nix::sys::signal::pthread_sigmask(nix::sys::signal::SigmaskHow::SIG_SETMASK, Some(&before), None)
         .map_err(fork_error)?;
@@ -475,7 +479,8 @@ mod forked {
         let (reader, writer) = super::super::fd::pipe().map_err(|_| Errno::EMFILE)?;
         // The report must survive the placing of the descriptors.
         // SAFETY: fcntl takes numbers only.
-        let report = Errno::result(unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_DUPFD_CLOEXEC, super::PARKED) })?;
+        let report =
+            Errno::result(unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_DUPFD_CLOEXEC, super::PARKED) })?;
         plan.report = report;
         // SAFETY: the child makes async-signal-safe calls only and ends by exec or `_exit`.
         let pid = unsafe { libc::fork() };
