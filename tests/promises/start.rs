@@ -503,3 +503,25 @@ fn unattached_is_the_default() {
     sandbox.launch("").recorder().puppet(["hang"]).run().assert_code(0);
     assert_eq!(Group::find(&sandbox, "group").status()["strategy"], "unattached");
 }
+
+#[test]
+fn a_start_whose_pump_dies_at_once_names_no_pid_that_is_none() {
+    for _ in 0..20 {
+        let sandbox = Sandbox::new();
+        let outcome = sandbox
+            .launch("daemon")
+            .recorder()
+            .arg("--json")
+            .set("when", "spawn")
+            .set("how", "error")
+            .set("times", "1")
+            .puppet(["hang"])
+            .run();
+        if outcome.code == Some(0) {
+            let pids = immortal_tests::Pids::from_json(&outcome.json()["pids"]);
+            assert_eq!(pids.count(), 3, "{outcome}");
+        } else {
+            outcome.assert_refused(125);
+        }
+    }
+}
