@@ -4,6 +4,7 @@ mod args;
 mod logs;
 mod names;
 mod report;
+mod unit;
 
 use crate::start::{Start, StartError, Started};
 use crate::sys::signals::{self, Signals};
@@ -76,6 +77,17 @@ fn obey(command: Command) -> Result<u8, Failure> {
         }),
         Command::Signal { name, signal } => {
             groups::signal(&name, signal)?;
+            Ok(0)
+        }
+        Command::Unit { name, launchd, compose, .. } => {
+            let manager = match (launchd, compose) {
+                (true, _) => unit::Manager::Launchd,
+                (false, true) => unit::Manager::Compose,
+                (false, false) => unit::Manager::Systemd,
+            };
+            let executable = std::env::current_exe()?.to_string_lossy().into_owned();
+            let text = unit::write(manager, &name, &executable, &groups::arguments(&name)?);
+            report::bytes(text.as_bytes())?;
             Ok(0)
         }
         Command::Completions { shell } => {

@@ -290,6 +290,9 @@ impl Daemon {
                         Err("the pump is being replaced, no process runs at the moment".into()),
                     );
                 }
+                Wish::Arguments => {
+                    self.server.answer_arguments(client, self.group.launch.arguments());
+                }
                 Wish::Restart if self.life.is_ending() => {
                     self.server.answer(client, Err("the group is ending".into()));
                 }

@@ -200,6 +200,19 @@ pub(crate) fn signal(name: &str, signal: i32) -> Result<(), GroupError> {
         State::Starting | State::Running | State::Stopping | State::Backoff | State::Stopped => {}
     }
     control::request(&group.files, Command::Signal(signal))
+        .map(drop)
+        .map_err(|source| GroupError::Client { name: name.to_owned(), source })
+}
+
+/// The arguments of the `start` that makes this group.
+pub(crate) fn arguments(name: &str) -> Result<Vec<String>, GroupError> {
+    let group = find(name)?;
+    match group.state() {
+        State::Failed => return Err(GroupError::Failed(name.to_owned())),
+        State::Orphaned => return Err(GroupError::Orphaned(name.to_owned())),
+        State::Starting | State::Running | State::Stopping | State::Backoff | State::Stopped => {}
+    }
+    control::request(&group.files, Command::Arguments)
         .map_err(|source| GroupError::Client { name: name.to_owned(), source })
 }
 
@@ -214,7 +227,7 @@ pub(crate) fn stop(name: &str) -> Result<bool, GroupError> {
     let mut snapshot = group.snapshot.clone();
     while snapshot.has_roles() {
         match control::request(&group.files, Command::Stop) {
-            Ok(()) => break,
+            Ok(_) => break,
             Err(ClientError::Refused(why)) => {
                 return Err(GroupError::Client { name: name.to_owned(), source: ClientError::Refused(why) });
             }
@@ -271,7 +284,7 @@ pub(crate) fn restart(name: &str) -> Result<(), GroupError> {
             State::Starting | State::Running | State::Stopping | State::Backoff | State::Stopped => {}
         }
         match control::request(&group.files, Command::Restart) {
-            Ok(()) => return Ok(()),
+            Ok(_) => return Ok(()),
             Err(source @ ClientError::Refused(_)) => {
                 return Err(GroupError::Client { name: name.to_owned(), source });
             }

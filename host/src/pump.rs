@@ -332,6 +332,9 @@ impl Pump {
                     let result = self.signal_process(signal);
                     self.server.answer(client, result);
                 }
+                Wish::Arguments => {
+                    self.server.answer_arguments(client, self.group.launch.arguments());
+                }
                 Wish::Restart if self.lifecycle.is_ending() => {
                     self.server.answer(client, Err("the group is ending".into()));
                 }

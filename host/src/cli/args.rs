@@ -85,6 +85,21 @@ pub(super) enum Command {
         #[arg(value_parser = signal::parse)]
         signal: i32,
     },
+    /// Prints a unit that brings a running group back after a reboot; it holds the values of its options
+    Unit {
+        /// Name of the group
+        #[arg(add = ArgValueCandidates::new(names::groups))]
+        name: String,
+        /// For systemd (default)
+        #[arg(long)]
+        systemd: bool,
+        /// For launchd
+        #[arg(long, conflicts_with = "systemd")]
+        launchd: bool,
+        /// For a compose file
+        #[arg(long, conflicts_with_all = ["systemd", "launchd"])]
+        compose: bool,
+    },
     /// Prints a script that completes commands, options, and the names of groups and monitors
     Completions {
         /// The shell
