@@ -338,8 +338,9 @@ fn a_monitor_can_ask_for_a_restart_of_a_process_that_is_not_to_be_respawned() {
 fn a_monitor_can_ask_for_the_end_of_the_group() {
     for strategy in ["unattached", "daemon"] {
         let sandbox = Sandbox::new();
-        let steps = ["block=TERM", "out=end", "wait-signal=TERM", "touch=stopped", "exit=0"];
+        let steps = ["block=TERM", "wait-file=go", "out=end", "wait-signal=TERM", "touch=stopped", "exit=0"];
         let group = sandbox.launch(strategy).recorder().set("shutdown_on", "end").puppet(steps).start();
+        sandbox.file("go", "", 0o600);
         eventually(&format!("{strategy}: everything is gone"), || {
             sandbox.processes().is_empty().then_some(())
         });
