@@ -418,3 +418,56 @@ fn an_idle_group_does_not_wake_up() {
         (since.elapsed() > Duration::from_secs(1)).then_some(())
     });
 }
+
+#[test]
+fn a_system_shutdown_ends_the_group() {
+    for _ in 0..5 {
+        let sandbox = Sandbox::new();
+        let group = sandbox.launch("daemon").recorder().puppet(["hang"]).start();
+        // As an init does: to everybody at once, in no order.
+        group.started.members().iter().for_each(|member| member.signal(Signal::SIGTERM));
+        eventually("everything is gone", || sandbox.processes().is_empty().then_some(()));
+        holds_for(Duration::from_millis(200), "nothing comes back", || sandbox.processes().is_empty());
+    }
+}
+
+#[test]
+fn the_name_of_a_group_of_which_nothing_is_left_is_free() {
+    let sandbox = Sandbox::new();
+    let group = sandbox.launch("daemon").recorder().puppet(["hang"]).start();
+    // Nobody can act on another's death, as at a power cut.
+    let members = group.started.members();
+    members.iter().for_each(|member| member.signal(Signal::SIGSTOP));
+    eventually("all stand still", || members.iter().all(|member| member.is_stopped()).then_some(()));
+    members.iter().for_each(|member| member.signal(Signal::SIGKILL));
+    eventually("all are gone", || sandbox.processes().is_empty().then_some(()));
+    let list = sandbox.immortal(["list", "--json"]).run().json();
+    let states: Vec<_> = list.as_array().unwrap().iter().map(|group| group["state"].clone()).collect();
+    assert!(states.is_empty() || states == ["failed"], "{list:#}");
+    let again = sandbox.launch("unattached").recorder().puppet(["hang"]).start();
+    assert_eq!(again.wait_running("again", |_| true), again.started);
+}
+
+fn children_are_ended_when(role: Role) {
+    let sandbox = Sandbox::new();
+    let child = ["spawn", "block=TERM", "note=child", "wait-signal=TERM", "sleep=50", "note=ended", "end"];
+    let steps = [&child[..], &["wait-file=child", "note=ran", "hang"]].concat();
+    let group = sandbox.launch("daemon").recorder().puppet(steps).start();
+    let first = eventually("the first child", || {
+        sandbox.noted("ran").first()?;
+        sandbox.noted("child").first().copied()
+    });
+    group.member(role).signal(Signal::SIGKILL);
+    eventually("the second run", || sandbox.noted("child").get(1).copied());
+    assert_eq!(sandbox.noted("ended"), [first], "politely, and before the second run");
+}
+
+#[test]
+fn the_rest_of_the_process_group_is_ended_when_the_pump_dies() {
+    children_are_ended_when(Role::Monitor);
+}
+
+#[test]
+fn the_rest_of_the_process_group_is_ended_when_the_daemon_dies() {
+    children_are_ended_when(Role::Daemon);
+}

@@ -1,6 +1,6 @@
 //! What the process is given, and what can be read by others about a group.
 
-use immortal_tests::{Group, Process, Role, Sandbox, Signal, artifacts, eventually};
+use immortal_tests::{Group, Role, Sandbox, Signal, artifacts, eventually};
 use std::collections::BTreeSet;
 
 /// The lines of the puppet's dump with this key.
@@ -280,6 +280,7 @@ fn a_group_of_a_caller_that_ignores_hangups_ends_all_the_same() {
     Group::find(&sandbox, "group").stop();
 }
 
+#[cfg(target_os = "linux")]
 const SECRET: &str = "xyzzy-0451";
 
 /// A group with a secret in an option and another one in the process's environment.
@@ -332,7 +333,7 @@ fn nothing_of_the_launch_is_in_the_environment_of_the_process() {
         let pid = group.wait_running("again", |pids| {
             pids.process.is_some() && pids.process == sandbox.noted("ran").last().copied()
         });
-        let environment = Process::find(pid.of(Role::Process)).unwrap().environment();
+        let environment = immortal_tests::Process::find(pid.of(Role::Process)).unwrap().environment();
         let found: BTreeSet<String> = environment
             .split(|byte| *byte == 0)
             .filter(|variable| !variable.is_empty())

@@ -1,6 +1,6 @@
 //! Strategy `unattached`: who there is, whose child it is, and what the death of one member means.
 
-use immortal_tests::{Group, Pids, Process, Record, Role, Sandbox, Signal, eventually, start_events};
+use immortal_tests::{Group, Pids, Record, Role, Sandbox, Signal, eventually, start_events};
 
 /// A process that says on the log that it got the stop signal, and ends.
 const POLITE: [&str; 5] = ["block=TERM", "touch=ready", "wait-signal=TERM", "touch=stopped", "exit=0"];
@@ -133,7 +133,7 @@ fn a_pump_that_crashed_gives_its_last_line_as_the_reason() {
 
 /// A group whose pump was killed and whose process does not care.
 #[cfg(target_os = "linux")]
-fn orphan(sandbox: &Sandbox) -> (Group<'_>, Process) {
+fn orphan(sandbox: &Sandbox) -> (Group<'_>, immortal_tests::Process) {
     let steps = ["block=TERM", "note=ran", "hang"];
     let group =
         sandbox.launch("unattached").recorder().args(["--stop-timeout", "500ms"]).puppet(steps).start();
@@ -181,4 +181,13 @@ fn a_polite_end_tells_the_monitor_and_then_ends() {
     group.stop();
     let order = Record::order(&group.records());
     assert_eq!(order.last().map(String::as_str), Some("finish"), "{order:?}");
+}
+
+#[test]
+fn a_system_shutdown_ends_the_group() {
+    let sandbox = Sandbox::new();
+    let group = polite(&sandbox);
+    group.started.members().iter().for_each(|member| member.signal(Signal::SIGTERM));
+    eventually("everything is gone", || sandbox.processes().is_empty().then_some(()));
+    assert!(sandbox.path("stopped").exists());
 }
