@@ -150,7 +150,7 @@ fn restart_starts_a_stopped_process_again() {
     let group = stopped(&sandbox, &["--restart", "never"], "daemon");
     group.command("restart").assert_code(0);
     let pids = group.wait_running("again", |_| true);
-    assert_eq!(sandbox.noted("ran").last().copied(), pids.process);
+    eventually("the second run", || (sandbox.noted("ran").get(1).copied() == pids.process).then_some(()));
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_child_in_a_session_of_its_own_survives_a_respawn() {
     let steps = ["hang-after=1:count", "session", "note=child", "hang", "end", "wait-file=child", "exit=1"];
     let group = sandbox.launch("unattached").recorder().puppet(steps).start();
     respawns(&group, 1);
-    let child = sandbox.noted("child")[0];
+    let child = eventually("the child", || sandbox.noted("child").first().copied());
     assert!(immortal_tests::Process::find(child).is_some(), "it left the process group");
 }
 
