@@ -237,10 +237,12 @@ impl Daemon {
 
     fn take_signals(&mut self) {
         while let Some(signal) = self.signals.next() {
-            match signal {
-                Signal::SIGTERM => self.events.push_back(Event::Terminated),
-                Signal::SIGINT | Signal::SIGHUP => self.events.push_back(Event::Interrupted),
-                _ => self.take_children(),
+            if signal == Signal::SIGTERM {
+                self.events.push_back(Event::Terminated);
+            } else if matches!(signal, Signal::SIGINT | Signal::SIGHUP) {
+                self.events.push_back(Event::Interrupted);
+            } else {
+                self.take_children();
             }
         }
     }

@@ -313,16 +313,17 @@ impl Lifecycle {
         }
         self.phase = Phase::Running;
         self.relay_held = false;
-        out.push(Action::TellSpawned { respawn: self.executed });
-        self.executed = true;
         self.unready = true;
         match self.policy.ready_within {
             Some(span) => {
                 out.push(Action::State(State::Starting));
                 out.push(Action::Arm(Timer::Ready, span));
             }
+            // Before the monitors are told: it is true whatever a hook does about it.
             None => self.ready(out),
         }
+        out.push(Action::TellSpawned { respawn: self.executed });
+        self.executed = true;
     }
 
     fn ready(&mut self, out: &mut Vec<Action>) {

@@ -156,9 +156,11 @@ pub(crate) fn verify(program: &Program, environment: &[(Bytes, Bytes)]) -> Resul
     }
     if program.exec.is_some() {
         let file = absolute(program, &program.file);
-        let unusable = |why: io::Error| match why.kind() {
-            io::ErrorKind::NotFound => ProgramError::NotFound { program: file.clone(), searched: false },
-            _ => ProgramError::NotExecutable { program: file.clone(), why: format!("unreadable: {why}") },
+        let unusable = |why: io::Error| {
+            if why.kind() == io::ErrorKind::NotFound {
+                return ProgramError::NotFound { program: file.clone(), searched: false };
+            }
+            ProgramError::NotExecutable { program: file.clone(), why: format!("unreadable: {why}") }
         };
         let open = std::fs::metadata(&file).and_then(|data| {
             if data.is_file() {

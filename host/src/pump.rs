@@ -68,6 +68,8 @@ struct Pump {
     dead: Option<Exit>,
     ending: Ending,
     events: VecDeque<Event>,
+    /// The process was executed before, by this pump or one before it.
+    executed: bool,
     /// Clients that wait for the new process.
     restarting: Vec<ClientId>,
     /// Exit status and text of a start that failed.
@@ -134,6 +136,7 @@ impl Pump {
             dead: None,
             ending,
             events: VecDeque::new(),
+            executed: page.executed(),
             restarting: Vec::new(),
             failure: None,
             last_status: FAILED,
@@ -235,10 +238,12 @@ impl Pump {
 
     fn take_signals(&mut self) {
         while let Some(signal) = self.signals.next() {
-            match signal {
-                Signal::SIGTERM => self.events.push_back(Event::Terminated),
-                Signal::SIGINT | Signal::SIGHUP => self.events.push_back(Event::Interrupted),
-                _ => self.take_children(),
+            if signal == Signal::SIGTERM {
+                self.events.push_back(Event::Terminated);
+            } else if matches!(signal, Signal::SIGINT | Signal::SIGHUP) {
+                self.events.push_back(Event::Interrupted);
+            } else {
+                self.take_children();
             }
             if matches!(signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP) {
                 self.failure.get_or_insert((FAILED, format!("the pump got {signal}"), None));
@@ -486,6 +491,9 @@ impl Pump {
         match spawn::spawn(&child) {
             Ok(pid) => {
                 self.process = Some(Started { pid, at: Instant::now() });
+                page.process_started(std::mem::replace(&mut self.executed, true));
+                page.set_member(Member::Process, pid);
+                page.set_held(false);
                 self.events.push_front(Event::Spawned);
             }
             Err(error) => {
@@ -503,8 +511,6 @@ impl Pump {
     fn tell_spawned(&mut self, respawn: bool) {
         let page = self.group.page;
         let Some(started) = self.process else { return };
-        page.process_started(respawn);
-        page.set_held(false);
         self.mail.command(Command::Spawned {
             process_pid: started.pid,
             respawn,
@@ -512,7 +518,6 @@ impl Pump {
             mono_ns: clock::monotonic_ns(),
             wall_ns: clock::wall_ns(),
         });
-        page.set_member(Member::Process, started.pid);
     }
 
     fn report_started(&mut self) {

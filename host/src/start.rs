@@ -10,7 +10,7 @@ use crate::privileges::{self, PrivilegeError, Privileges};
 use crate::program::{self, ProgramError};
 use crate::role::{Launching, Role};
 use crate::state::{Member, Page};
-use crate::sys::{fd, socket};
+use crate::sys::{family, fd, socket};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -18,7 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Why a group was not started. Nothing of it is left then: no process and no file.
 #[derive(Debug, thiserror::Error)]
@@ -586,6 +586,7 @@ impl Verified {
                 Ok(Started { name: self.launch.name.clone(), pids, attached })
             }
             failed => {
+                wait_until_gone(begun.page);
                 let stderr = attached.map(|(parts, pump)| parts.give_up(pump));
                 let line = match (stderr, &begun.files) {
                     (Some(text), _) => places::last_line(&text),
@@ -627,6 +628,15 @@ fn wait_for_result(link: &mut Link) -> io::Result<Option<Frame>> {
         if gone {
             return Ok(failed);
         }
+    }
+}
+
+/// The roles have closed everything; they are gone within a moment.
+fn wait_until_gone(page: Page) {
+    let pids = page.pids();
+    let patience = Instant::now() + Duration::from_secs(2);
+    while [pids.pump, pids.daemon].iter().any(|pid| family::runs(*pid, 0)) && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

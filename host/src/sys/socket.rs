@@ -125,9 +125,9 @@ pub(crate) fn receive_with_pid(
         let mut parts = [IoSliceMut::new(buffer)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
         let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
-        let pid = message.cmsgs()?.find_map(|control| match control {
-            ControlMessageOwned::ScmCredentials(sender) => Some(sender.pid()),
-            _ => None,
+        let pid = message.cmsgs()?.find_map(|control| {
+            let ControlMessageOwned::ScmCredentials(sender) = control else { return None };
+            Some(sender.pid())
         });
         Ok((message.bytes, pid))
     }

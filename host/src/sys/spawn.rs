@@ -116,6 +116,7 @@ struct Plan<'a> {
     session: bool,
     detached: bool,
     default_signals: bool,
+    #[cfg(linux_path)]
     parent_death_signal: c_int,
     parent: libc::pid_t,
     pid_slot: Option<&'a AtomicU64>,
@@ -149,6 +150,7 @@ impl<'a> Plan<'a> {
             session: child.session,
             detached: child.detached,
             default_signals: child.default_signals,
+            #[cfg(linux_path)]
             parent_death_signal: child.parent_death_signal.unwrap_or(0),
             parent: nix::unistd::getpid().as_raw(),
             pid_slot: child.pid_slot,
@@ -264,18 +266,20 @@ impl<'a> Plan<'a> {
             // SAFETY: path, argv and envp are NUL-terminated strings and null-terminated arrays that live in
             // the parent, which does not run on before this process has executed or ended.
             unsafe { libc::execve(path, argv, envp) };
-            match Errno::last() {
-                Errno::ENOENT | Errno::ENOTDIR => {
-                    // SAFETY: as above.
-                    if unsafe { libc::access(path, libc::F_OK) } == 0 {
-                        Errno::set_raw(libc::ENOENT);
-                        return self.fail(Step::Interpreter);
-                    }
-                    Errno::set_raw(libc::ENOENT);
-                }
-                Errno::EACCES => refused = libc::EACCES,
-                _ => return self.fail(Step::Execute),
+            let error = Errno::last();
+            if error == Errno::EACCES {
+                refused = libc::EACCES;
+                continue;
             }
+            if !matches!(error, Errno::ENOENT | Errno::ENOTDIR) {
+                return self.fail(Step::Execute);
+            }
+            // SAFETY: as above.
+            if unsafe { libc::access(path, libc::F_OK) } == 0 {
+                Errno::set_raw(libc::ENOENT);
+                return self.fail(Step::Interpreter);
+            }
+            Errno::set_raw(libc::ENOENT);
         }
         if refused != 0 || self.candidates.is_empty() {
             Errno::set_raw(if refused == 0 { libc::ENOENT } else { refused });
