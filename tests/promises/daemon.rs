@@ -137,6 +137,23 @@ fn every_member_can_be_killed_again_and_again() {
     assert_eq!(sandbox.processes().len(), 3);
 }
 
+/// Asserts that one whole group is left or nothing at all, and that it stays so.
+#[track_caller]
+fn settles(group: &Group<'_>, what: &str) {
+    holds_for(Duration::from_millis(300), &format!("{what}: a whole group or nothing"), || {
+        let found = group.sandbox.processes();
+        if found.is_empty() {
+            return true;
+        }
+        let Some(status) = group.try_status() else { return false };
+        let members = Pids::from_json(&status["pids"]).members();
+        status["state"] == "running"
+            && members.len() == 3
+            && found.len() == 3
+            && members.iter().all(|member| found.contains(member))
+    });
+}
+
 /// Kills daemon and pump, this far apart, and asserts that one whole group is left or nothing at all.
 fn both_killed(first: Role, signal: Signal, millis: std::ops::Range<u64>) {
     for apart in millis {
@@ -148,18 +165,7 @@ fn both_killed(first: Role, signal: Signal, millis: std::ops::Range<u64>) {
         std::thread::sleep(Duration::from_millis(apart));
         second.signal(signal);
         eventually("both are gone", || (first.is_gone() && second.is_gone()).then_some(()));
-        holds_for(Duration::from_millis(300), &format!("{apart} ms apart: a whole group or nothing"), || {
-            let found = sandbox.processes();
-            if found.is_empty() {
-                return true;
-            }
-            let Some(status) = group.try_status() else { return false };
-            let members = Pids::from_json(&status["pids"]).members();
-            status["state"] == "running"
-                && members.len() == 3
-                && found.len() == 3
-                && members.iter().all(|member| found.contains(member))
-        });
+        settles(&group, &format!("{apart} ms apart"));
         drop(group.command("stop"));
     }
 }
@@ -470,4 +476,50 @@ fn the_rest_of_the_process_group_is_ended_when_the_pump_dies() {
 #[test]
 fn the_rest_of_the_process_group_is_ended_when_the_daemon_dies() {
     children_are_ended_when(Role::Daemon);
+}
+
+/// Numbers that look random and are the same every time.
+fn scrambled(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    }
+}
+
+/// Kills whoever there is, in an order and at times that only the seed knows.
+fn storm(seed: u64) {
+    let mut number = scrambled(seed);
+    for round in 0..6 {
+        let sandbox = Sandbox::new();
+        let options = ["--backoff", "0ms", "--backoff-max", "0ms", "--stable", "0ms"];
+        let group = sandbox.launch("daemon").recorder().args(options).puppet(["hang"]).start();
+        for _ in 0..8 {
+            let found = sandbox.processes();
+            let Some(victim) = found.get(usize::try_from(number(4)).expect("a small number")) else {
+                continue;
+            };
+            victim.signal([Signal::SIGKILL, Signal::SIGTERM][usize::from(number(3) == 0)]);
+            std::thread::sleep(Duration::from_millis(number(12)));
+        }
+        settles(&group, &format!("seed {seed}, round {round}"));
+        drop(group.command("stop"));
+    }
+}
+
+#[test]
+fn a_storm_of_kills_leaves_a_whole_group_or_nothing() {
+    storm(1);
+}
+
+#[test]
+fn another_storm_of_kills_leaves_a_whole_group_or_nothing() {
+    storm(2);
+}
+
+#[test]
+fn a_third_storm_of_kills_leaves_a_whole_group_or_nothing() {
+    storm(3);
 }
