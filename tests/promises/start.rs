@@ -1,6 +1,6 @@
 //! `immortal start`: its results, its messages, and that a failed start leaves nothing.
 
-use immortal_tests::{Group, Outcome, Process, Sandbox, Signal, eventually};
+use immortal_tests::{Group, Outcome, Process, Sandbox, Signal, eventually, holds_for};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -452,6 +452,36 @@ fn a_caller_that_dies_before_the_process_runs_takes_the_group_along() {
             });
             sandbox.assert_nothing_left();
             assert!(sandbox.noted("ran").is_empty(), "the program ran");
+        }
+    }
+}
+
+#[test]
+fn a_caller_killed_at_any_moment_leaves_a_whole_group_or_nothing() {
+    for strategy in ["unattached", "daemon"] {
+        for millis in (0..24).step_by(2) {
+            let sandbox = Sandbox::new();
+            let start = sandbox.launch(strategy).recorder().puppet(["hang"]).spawn();
+            std::thread::sleep(Duration::from_millis(millis));
+            start.signal(Signal::SIGKILL);
+            drop(start.wait());
+            holds_for(
+                Duration::from_millis(200),
+                &format!("{strategy}, {millis} ms: whole or nothing"),
+                || {
+                    let found = sandbox.processes();
+                    let list = sandbox.immortal(["list", "--json"]).run().json();
+                    match list.get(0) {
+                        None => found.is_empty(),
+                        Some(group) => {
+                            let pids = immortal_tests::Pids::from_json(&group["pids"]);
+                            let whole = if strategy == "daemon" { 3 } else { 2 };
+                            let members = pids.members().len();
+                            group["state"] == "running" && members == whole && found.len() == whole
+                        }
+                    }
+                },
+            );
         }
     }
 }
