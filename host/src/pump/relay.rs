@@ -30,6 +30,10 @@ use std::time::Duration;
 
 /// How long lines may gather after a short read.
 const GATHER: Duration = Duration::from_micros(500);
+/// The same for a stream whose pipe is full before that and cannot hold more: its writer would wait for us.
+const GATHER_IN_SMALL_PIPE: Duration = Duration::from_micros(50);
+/// What a pipe is made to hold that was found full, in bytes.
+const GROWN_PIPE_BYTES: i32 = 1024 * 1024;
 
 /// What the relay starts with.
 pub(super) struct Start {
@@ -85,6 +89,8 @@ struct Relay {
     ring: Option<Ring>,
     recent: Option<File>,
     reading: bool,
+    gather: Duration,
+    grown: [bool; 2],
     crash: Option<super::crash_file::CrashFile>,
 }
 
@@ -98,6 +104,8 @@ impl Relay {
             ring: None,
             recent: start.recent,
             reading: false,
+            gather: GATHER,
+            grown: [false; 2],
             crash: start.crash,
             mail,
             page,
@@ -168,7 +176,7 @@ impl Relay {
             match self.read_both()? {
                 // A full buffer means that more waits: go on at once.
                 Took::Much => {}
-                Took::Little => self.sleep(Some(GATHER), false)?,
+                Took::Little => self.sleep(Some(self.gather), false)?,
                 Took::Nothing => {
                     self.idle()?;
                     self.sleep(None, true)?;
@@ -247,12 +255,27 @@ impl Relay {
         for stream in 0..2 {
             match self.read(stream, CHUNK_BYTES)? {
                 (0, _) => {}
-                (count, asked) if count == asked => took = Took::Much,
+                (count, asked) if count == asked => {
+                    took = Took::Much;
+                    self.grow(stream);
+                }
                 _ if took == Took::Nothing => took = Took::Little,
                 _ => {}
             }
         }
         Ok(took)
+    }
+
+    /// Gives a busy stream a larger pipe, once. A user may hold only so many pages in pipes: then lines gather for
+    /// a shorter time.
+    fn grow(&mut self, stream: usize) {
+        if std::mem::replace(&mut self.grown[stream], true) {
+            return;
+        }
+        if let Err(error) = fd::grow_pipe(&self.streams[stream], GROWN_PIPE_BYTES) {
+            log::debug!("the pipe of a busy stream stays small: {error}");
+            self.gather = GATHER_IN_SMALL_PIPE;
+        }
     }
 
     /// Delivers exactly what waits in a stream at this moment: reading until it is empty need not end when a

@@ -113,6 +113,15 @@ pub(crate) fn unlinked_page() -> io::Result<OwnedFd> {
     Ok(unlinked()?.into())
 }
 
+/// Makes a pipe hold this many bytes, where the system can and the user may.
+pub(crate) fn grow_pipe(pipe: impl AsFd, bytes: i32) -> io::Result<()> {
+    #[cfg(linux_path)]
+    fcntl(pipe, FcntlArg::F_SETPIPE_SZ(bytes))?;
+    #[cfg(portable_path)]
+    let _ = (pipe, bytes);
+    Ok(())
+}
+
 /// Gives a descriptor's file to a user.
 pub(crate) fn give(fd: impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
     nix::unistd::fchown(fd, Some(uid.into()), Some(gid.into()))?;
