@@ -276,10 +276,12 @@ impl Daemon {
                     family::reap(child);
                 }
             }
-        } else if self.pump.is_some() {
-            // Adopted strangers only; the pump, if it has just died, was reaped above.
+        } else if let Some(pump) = &self.pump {
+            // Adopted strangers only. A pump that dies is no zombie before its last thread has ended, and in that
+            // moment the process may have died already and come to us: it is left for the sweep, which notes how.
+            let process = self.group.page.pids().process;
             while let Some((child, _)) = family::peek_any() {
-                if self.pump.as_ref().is_some_and(|pump| pump.pid == child) || family::reap(child).is_none() {
+                if child == pump.pid || child == process || family::reap(child).is_none() {
                     break;
                 }
             }
