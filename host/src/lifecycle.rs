@@ -539,7 +539,14 @@ impl Lifecycle {
                 out.push(Action::State(State::Stopping));
                 out.push(Action::Arm(Timer::Deliver, DELIVER_TIMEOUT));
             }
-            Phase::Preparing | Phase::Holding | Phase::Pausing | Phase::Held | Phase::Clearing => {
+            Phase::Preparing => {
+                // A monitor that is not ready cannot end in order, and waiting for it may take long.
+                self.relay_gone = true;
+                out.push(Action::State(State::Stopping));
+                out.push(Action::Disarm(Timer::Setup));
+                self.clear(out);
+            }
+            Phase::Holding | Phase::Pausing | Phase::Held | Phase::Clearing => {
                 out.push(Action::State(State::Stopping));
                 out.push(Action::Disarm(Timer::Backoff));
                 out.push(Action::Disarm(Timer::Setup));

@@ -44,6 +44,7 @@ pub(crate) struct Child<'a> {
     /// Starts with default signal dispositions and nothing blocked; otherwise with everything blocked.
     pub(crate) default_signals: bool,
     /// Gets this signal when the thread that started it dies (Linux).
+    #[cfg_attr(portable_path, expect(dead_code, reason = "no other system has such a signal"))]
     pub(crate) parent_death_signal: Option<c_int>,
     /// Where the child writes its own pid before it executes.
     pub(crate) pid_slot: Option<&'a AtomicU64>,
