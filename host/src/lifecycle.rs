@@ -549,7 +549,6 @@ impl Lifecycle {
             Phase::Holding | Phase::Pausing | Phase::Held | Phase::Clearing => {
                 out.push(Action::State(State::Stopping));
                 out.push(Action::Disarm(Timer::Backoff));
-                out.push(Action::Disarm(Timer::Setup));
                 self.clear(out);
             }
             Phase::Finishing if self.relay_gone => self.leave(out),
@@ -558,10 +557,6 @@ impl Lifecycle {
     }
 
     fn daemon_died(&mut self, out: &mut Vec<Action>) {
-        if self.phase == Phase::Preparing {
-            // Its hooks may take long, and the next pump prepares monitors of its own.
-            self.relay_gone = true;
-        }
         // Before the first spawn nobody but the dead daemon knew the parent: the start has failed.
         self.pursue(if self.executed { Goal::HandOver } else { Goal::Fail }, out);
     }
