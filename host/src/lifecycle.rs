@@ -590,6 +590,11 @@ impl Lifecycle {
     fn elapsed(&mut self, timer: Timer, out: &mut Vec<Action>) {
         match timer {
             Timer::Setup if self.phase == Phase::Preparing => self.hook_failed(out),
+            Timer::Stop if self.phase == Phase::Delivering && self.stop_armed => {
+                // What then is left is asked politely again.
+                self.stop_armed = false;
+                out.push(Action::Kill);
+            }
             Timer::Stop if self.stop_armed => {
                 out.push(Action::Kill);
                 out.push(Action::Arm(Timer::Stop, KILL_AGAIN));
@@ -613,8 +618,9 @@ impl Lifecycle {
 pub(crate) fn pause(policy: &Policy, unstable: u32, jitter: u16) -> Duration {
     let Some(doublings) = unstable.checked_sub(2) else { return Duration::ZERO };
     let first = policy.backoff.min(policy.backoff_max);
-    let factor = 1_u32.checked_shl(doublings.min(31)).unwrap_or(u32::MAX);
-    let nominal = first.saturating_mul(factor).min(policy.backoff_max);
+    let double = |pause: Duration, _| pause.saturating_mul(2).min(policy.backoff_max);
+    // After so many doublings even a nanosecond has become the longest span there is.
+    let nominal = (0..doublings.min(94)).fold(first, double);
     nominal.saturating_add((nominal / 1000).saturating_mul(u32::from(jitter.min(200))))
 }
 
