@@ -284,7 +284,10 @@ impl Lifecycle {
     }
 
     fn spawn(&mut self, out: &mut Vec<Action>) {
-        if self.relay_held {
+        if self.terminated {
+            // This pump is about to leave: the next one spawns it, or nobody does.
+            self.wait(out);
+        } else if self.relay_held {
             self.phase = Phase::Spawning;
             out.push(Action::Spawn);
         } else {
@@ -369,9 +372,8 @@ impl Lifecycle {
             Goal::Restart => {
                 self.goal = Goal::Policy;
                 self.unstable = 0;
-                if self.terminated { self.wait(out) } else { self.spawn(out) }
+                self.spawn(out);
             }
-            Goal::Policy if self.terminated => self.wait(out),
             Goal::Policy if !self.wants_respawn() => self.hold(out),
             Goal::Policy => self.respawn(out),
         }
@@ -485,7 +487,6 @@ impl Lifecycle {
                 out.push(Action::Disarm(Timer::Setup));
                 self.clear(out);
             }
-            Phase::Finishing if self.relay_gone => self.leave(out),
             Phase::Finishing | Phase::Over => {}
         }
     }

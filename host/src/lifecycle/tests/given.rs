@@ -20,6 +20,7 @@ pub(super) enum Promise {
     DaemonIsReplaced,
     LeavesProcessToDaemonOnly,
     NoSpawnAfterShutdown,
+    NoSpawnAfterTerm,
     HeldUntilAsked,
     HeldIsHandedOn,
     NobodyReplacedBeforeTheStart,

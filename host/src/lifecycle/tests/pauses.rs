@@ -51,17 +51,15 @@ impl Story {
     }
 
     fn pause(&self) -> Option<Duration> {
-        self.last.iter().find_map(|action| match action {
-            Action::Arm(Timer::Backoff, span) => Some(*span),
-            _ => None,
+        self.last.iter().find_map(|action| {
+            if let Action::Arm(Timer::Backoff, span) = action { Some(*span) } else { None }
         })
     }
 
     fn left(&self) -> Option<Outcome> {
-        self.last.iter().find_map(|action| match action {
-            Action::Leave(outcome) => Some(*outcome),
-            _ => None,
-        })
+        self.last
+            .iter()
+            .find_map(|action| if let Action::Leave(outcome) = action { Some(*outcome) } else { None })
     }
 }
 
@@ -217,6 +215,23 @@ fn sigterm_to_a_pump_alone_is_a_death_like_any_other() {
     let story = Story::running(policy(Restart::Always), Strategy::Daemon).tell(Event::Terminated);
     assert!(story.last.contains(&Action::AnnounceTerm), "{:?}", story.last);
     assert_eq!(story.tell(Event::Elapsed(Timer::Term)).left(), Some(Outcome::Killed));
+}
+
+#[test]
+fn a_process_that_ends_for_good_while_its_pump_is_told_to_die_stays_stopped() {
+    let story = Story::running(policy(Restart::Never), Strategy::Daemon).tell(Event::Terminated);
+    let story = story.dies(LONG, true, 0).tell(Event::Elapsed(Timer::Term));
+    assert_eq!(story.left(), Some(Outcome::Killed));
+    assert!(story.machine.is_held());
+}
+
+#[test]
+fn a_hook_that_fails_while_the_end_is_delivered_is_not_waited_for() {
+    let story = Story::running(policy(Restart::Always), Strategy::Unattached);
+    let story =
+        story.tell(Event::ProcessDied { ran: LONG, success: false, jitter: 0 }).tell(Event::HookFailed);
+    assert!(story.last.contains(&Action::Clear { everyone: true }), "{:?}", story.last);
+    assert_eq!(story.tell(Event::Cleared { everyone: true }).left(), Some(Outcome::Failed));
 }
 
 #[test]

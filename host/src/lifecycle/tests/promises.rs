@@ -74,6 +74,11 @@ fn nothing_is_spawned_after_the_end_was_asked_for() {
 }
 
 #[test]
+fn a_pump_that_was_told_to_die_spawns_nothing_more() {
+    everything().expect(Promise::NoSpawnAfterTerm);
+}
+
+#[test]
 fn a_process_that_ended_for_good_comes_back_only_when_it_is_asked_for() {
     everything().expect(Promise::HeldUntilAsked);
 }

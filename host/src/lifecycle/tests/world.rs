@@ -294,6 +294,7 @@ impl World {
                     self.reading || self.jobs.iter().any(|job| matches!(job, Job::Read | Job::Spawned));
                 require(!reads, Promise::SpawnWhileRelayHeld);
                 require(!self.shutdown, Promise::NoSpawnAfterShutdown);
+                require(!self.terminated, Promise::NoSpawnAfterTerm);
                 require(!self.held, Promise::HeldUntilAsked);
                 self.spawn(luck, queue);
             }
