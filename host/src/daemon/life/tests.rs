@@ -1,0 +1,6 @@
+//! All histories of a daemon's life against a small model of the world around it.
+
+mod explore;
+mod promises;
+mod stories;
+mod world;
