@@ -3,4 +3,5 @@
 mod explore;
 mod promises;
 mod stories;
+mod together;
 mod world;

@@ -113,6 +113,13 @@ fn a_group_that_is_to_end_has_ended_soon_however_its_processes_behave() {
 }
 
 #[test]
+fn a_stop_ends_the_group_whatever_the_daemon_is_doing() {
+    let any = |_: &Life, world: &World| !world.shutdown;
+    let over = |_: &Life, world: &World| matches!(world.left, Some(Outcome::Ended | Outcome::StartFailed));
+    leads(any, Some(Occurrence::Shutdown), over);
+}
+
+#[test]
 fn a_pump_that_died_is_replaced_soon_once_the_process_had_run() {
     let dead = |_: &Life, world: &World| world.executed && !world.shutdown && !world.has_pump();
     leads(dead, None, |machine, world| {
