@@ -4,9 +4,13 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Blocks every signal in this thread, and in the threads and programs that come out of it.
+/// Blocks every signal in this thread, and in the threads and programs that come out of it, but those of a crash:
+/// one of these that somebody sends would be waiting for ever.
 pub(crate) fn block_all() -> io::Result<()> {
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
+    use Signal::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+    let mut signals = SigSet::all();
+    [SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP].map(|signal| signals.remove(signal));
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None)?;
     Ok(())
 }
 
