@@ -349,10 +349,18 @@ impl Pump {
         }
     }
 
-    /// Only the process and what descends from it may say that it is ready.
+    /// The process and what descends from it may say that it is ready. A helper that is gone already cannot be
+    /// looked up any more; its user must be one that may stop the group anyway.
     fn take_readiness(&mut self) {
         let (Some(ear), Some(process)) = (&self.ear, self.process) else { return };
-        if ear.hears_ready(|sender| sender == process.pid || family::descendants().contains(&sender)) {
+        let of_program = self.group.launch.program.identity.as_ref().map(|identity| identity.uid);
+        let own = nix::unistd::geteuid().as_raw();
+        let is_ours = |pid, uid| {
+            pid == process.pid
+                || family::descendants().contains(&pid)
+                || (!family::runs(pid, 0) && (uid == 0 || uid == own || Some(uid) == of_program))
+        };
+        if ear.hears_ready(is_ours) {
             self.events.push_back(Event::Ready);
         }
     }
@@ -410,6 +418,7 @@ impl Pump {
                         let text =
                             format!("the program did not say READY=1 within {timeout:?} (--ready-timeout)");
                         log::error!("{text}");
+                        self.refuse_restarts(&text);
                         self.failure.get_or_insert((FAILED, text, None));
                     }
                     self.events.push_back(Event::Elapsed(timer));
@@ -462,6 +471,8 @@ impl Pump {
                 }
                 if state == State::Running {
                     page.set_reason("");
+                    // What went wrong before is over.
+                    self.failure = None;
                 }
                 page.set_state(state, next);
             }
@@ -531,9 +542,18 @@ impl Pump {
                 log::error!("unable to execute the program: {error}");
                 self.note_exit(Exit { code: Some(i32::from(status)), signal: None, core: false });
                 let file = String::from_utf8_lossy(&self.group.launch.program.file).into_owned();
-                self.failure.get_or_insert((status, format!("{file}: {error}"), None));
+                let text = format!("{file}: {error}");
+                self.refuse_restarts(&text);
+                self.failure.get_or_insert((status, text, None));
                 self.events.push_front(Event::SpawnFailed);
             }
+        }
+    }
+
+    /// Those who wait for the new process hear why there is none; the group goes on trying.
+    fn refuse_restarts(&mut self, why: &str) {
+        for client in std::mem::take(&mut self.restarting) {
+            self.server.answer(client, Err(why.to_owned()));
         }
     }
 
@@ -608,7 +628,10 @@ impl Pump {
     fn leave(&mut self, outcome: Outcome) {
         let page = self.group.page;
         log::info!("the pump leaves: {outcome:?}");
-        let (status, text, hint) = self.failure.take().unwrap_or((FAILED, "the pump failed".into(), None));
+        let (status, text, hint) = self.failure.take().unwrap_or_else(|| {
+            let name = &self.group.launch.name;
+            (FAILED, format!("group {name}: it was stopped before the program ran"), None)
+        });
         let development = self.group.launch.strategy == Strategy::Development;
         self.status = Some(match outcome {
             Outcome::StartFailed => {
