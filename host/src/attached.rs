@@ -6,6 +6,7 @@
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::number;
+use crate::places::GroupFiles;
 use crate::sys::signals::Signals;
 use crate::sys::{family, fd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -35,12 +36,16 @@ pub struct Attached {
     stderr: OwnedFd,
     /// Where the pump's stderr goes.
     relay: bool,
+    /// The group's files: the pump removes them unless it is killed.
+    files: Option<(GroupFiles, File)>,
 }
 
 impl Attached {
     pub(crate) fn pipes(relay: bool) -> io::Result<Pipes> {
         let relay = match relay {
-            true => Some((io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?)),
+            true => {
+                Some((io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?))
+            }
             false => None,
         };
         Ok(Pipes { stdin: fd::pipe()?, stderr: fd::pipe()?, relay })
@@ -81,6 +86,7 @@ impl Attached {
                 if signal == Signal::SIGCHLD {
                     reap_strangers(self.pump);
                 } else {
+                    crate::notify::tell_manager("STOPPING=1");
                     self.link.send(if asked { &Frame::Kill } else { &Frame::Stop });
                     asked = true;
                 }
@@ -97,6 +103,9 @@ impl Attached {
         }
         family::wait(self.pump);
         self.copy_stderr();
+        if let Some((files, lock)) = &self.files {
+            files.remove(lock);
+        }
         Ok(status.unwrap_or(PUMP_FAILED))
     }
 
@@ -139,7 +148,8 @@ impl Pipes {
         let mut descriptors =
             vec![(self.stdin.0.as_fd(), number::STDIN), (self.stderr.0.as_fd(), number::CRASH)];
         if let Some((stdout, stderr)) = &self.relay {
-            descriptors.extend([(stdout.as_fd(), number::RELAY_STDOUT), (stderr.as_fd(), number::RELAY_STDERR)]);
+            descriptors
+                .extend([(stdout.as_fd(), number::RELAY_STDOUT), (stderr.as_fd(), number::RELAY_STDERR)]);
         }
         descriptors
     }
@@ -150,13 +160,13 @@ impl Pipes {
     }
 
     /// The group lives: begins to feed it.
-    pub(crate) fn attach(self, link: Link, pump: i32) -> Attached {
+    pub(crate) fn attach(self, link: Link, pump: i32, files: Option<(GroupFiles, File)>) -> Attached {
         feed(self.stdin.1);
         let stderr = self.stderr.0;
         if let Err(error) = fd::set_nonblocking(&stderr) {
             log::error!("preparing the pump's stderr: {error}");
         }
-        Attached { link, pump, stderr, relay: self.relay.is_some() }
+        Attached { link, pump, stderr, relay: self.relay.is_some(), files }
     }
 
     /// The start failed: reaps the pump and returns what it wrote to its stderr.

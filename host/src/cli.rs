@@ -1,20 +1,29 @@
 //! The command line: what was typed, and what comes of it.
 
 mod args;
+mod logs;
+mod names;
 mod report;
+mod unit;
 
 use crate::start::{Start, StartError, Started};
 use crate::sys::signals::{self, Signals};
-use crate::{attached, groups};
+use crate::{attached, groups, notify};
 use args::{Cli, Command, StartArgs};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::CompleteEnv;
+use clap_complete::env::Shells;
 use nix::sys::signal::Signal;
 use report::Failure;
 use serde_json::Value;
 use std::process::ExitCode;
 
+/// The variable by which a shell's completion script asks.
+const COMPLETE: &str = "IMMORTAL_COMPLETE";
+
 /// Runs one command.
 pub(crate) fn run() -> ExitCode {
+    CompleteEnv::with_factory(Cli::command).var(COMPLETE).complete();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return report::usage(&error),
@@ -35,34 +44,111 @@ fn obey(command: Command) -> Result<u8, Failure> {
         }
         Command::List { json } => {
             let groups: Vec<Value> = groups::all()?.iter().map(groups::Group::json).collect();
-            if json { report::json(&Value::Array(groups))? } else { report::table(&groups)? }
+            if json {
+                report::json(&Value::Array(groups))?
+            } else {
+                report::table(&groups)?
+            }
             Ok(0)
         }
         Command::Status { name, json } => {
             let status = groups::find(&name)?.full_json();
-            if json { report::json(&status)? } else { report::status(&status)? }
+            if json {
+                report::json(&status)?
+            } else {
+                report::status(&status)?
+            }
             Ok(0)
         }
         Command::Stop { names, all } => {
             let names = if all {
-                groups::all()?.iter().map(|group| report::text(&group.json()["name"])).collect()
+                groups::all()?.iter().map(|group| group.name().to_owned()).collect()
             } else {
                 names
             };
-            on_each(names, groups::stop)
+            on_each(names, |name| {
+                let note = if groups::stop(name)? { ", it had to be killed" } else { "" };
+                Ok(format!("stopped {name}{note}"))
+            })
         }
-        Command::Restart { names } => on_each(names, groups::restart),
+        Command::Restart { names } => on_each(names, |name| {
+            groups::restart(name)?;
+            Ok(format!("restarted {name}"))
+        }),
+        Command::Signal { name, signal } => {
+            groups::signal(&name, signal)?;
+            Ok(0)
+        }
+        Command::Unit { name, launchd, compose, .. } => {
+            let manager = match (launchd, compose) {
+                (true, _) => unit::Manager::Launchd,
+                (false, true) => unit::Manager::Compose,
+                (false, false) => unit::Manager::Systemd,
+            };
+            let executable = std::env::current_exe()?.to_string_lossy().into_owned();
+            let text = unit::write(manager, &name, &executable, &groups::arguments(&name)?);
+            report::bytes(text.as_bytes())?;
+            Ok(0)
+        }
+        Command::Completions { shell } => {
+            completions(&shell)?;
+            Ok(0)
+        }
+        Command::Man => {
+            manual()?;
+            Ok(0)
+        }
+        Command::Logs { name, lines, follow } => {
+            logs::show(&name, lines, follow)?;
+            Ok(0)
+        }
     }
 }
 
+/// Prints the script by which a shell asks this executable for what may come next.
+fn completions(shell: &str) -> std::io::Result<()> {
+    let shells = Shells::builtins();
+    let completer = shells.completer(shell).ok_or(std::io::ErrorKind::NotFound)?;
+    let mut script = Vec::new();
+    completer.write_registration(COMPLETE, "immortal", "immortal", "immortal", &mut script)?;
+    report::bytes(&script)
+}
+
+/// Prints the manual page: the command, then each of its subcommands with its options.
+fn manual() -> std::io::Result<()> {
+    let mut page = Vec::new();
+    let command = Cli::command();
+    let main = clap_mangen::Man::new(command.clone());
+    main.render_title(&mut page)?;
+    main.render_name_section(&mut page)?;
+    main.render_synopsis_section(&mut page)?;
+    main.render_description_section(&mut page)?;
+    main.render_options_section(&mut page)?;
+    for subcommand in command.get_subcommands() {
+        let name = subcommand.get_name().to_owned();
+        let section = clap_mangen::Man::new(subcommand.clone().bin_name(format!("immortal {name}")));
+        let mut text = Vec::new();
+        section.render_synopsis_section(&mut text)?;
+        section.render_description_section(&mut text)?;
+        section.render_options_section(&mut text)?;
+        // Subsections of one section a command.
+        let text = String::from_utf8_lossy(&text).replace(".SH ", ".SS ");
+        page.extend_from_slice(format!(".SH COMMAND {}\n{text}", name.to_uppercase()).as_bytes());
+    }
+    report::bytes(&page)
+}
+
 /// Does it to all of them at once, and reports every failure.
-fn on_each(names: Vec<String>, f: fn(&str) -> Result<(), groups::GroupError>) -> Result<u8, Failure> {
+fn on_each(names: Vec<String>, f: fn(&str) -> Result<String, groups::GroupError>) -> Result<u8, Failure> {
     let workers: Vec<_> = names.into_iter().map(|name| std::thread::spawn(move || f(&name))).collect();
     let mut status = 0;
     for worker in workers {
-        if let Err(error) = worker.join().expect("a command on a group does not panic") {
-            status = 1;
-            Failure::from(error).report();
+        match worker.join().expect("a command on a group does not panic") {
+            Ok(done) => report::line(&done)?,
+            Err(error) => {
+                status = 1;
+                Failure::from(error).report();
+            }
         }
     }
     Ok(status)
@@ -75,7 +161,13 @@ fn start(args: StartArgs) -> Result<u8, Failure> {
         return run_attached(start);
     }
     let started = start.start()?;
-    if json { report::json(&report::started_json(&started))? } else { report::started(&started)? }
+    let main_pid = started.pids.daemon.unwrap_or(started.pids.monitor);
+    notify::tell_manager(&format!("MAINPID={main_pid}\nREADY=1\nSTATUS=process {}", started.pids.process));
+    if json {
+        report::json(&report::started_json(&started))?
+    } else {
+        report::started(&started)?
+    }
     Ok(0)
 }
 
@@ -87,7 +179,8 @@ fn run_attached(start: Start) -> Result<u8, Failure> {
     let watched = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD];
     let signals = Signals::watch(&watched).map_err(system("watch signals"))?;
     crate::sys::family::become_subreaper().map_err(system("become a subreaper"))?;
-    let Started { attached, .. } = start.start()?;
+    let Started { attached, pids, .. } = start.start()?;
+    notify::tell_manager(&format!("READY=1\nSTATUS=process {}", pids.process));
     let Some(attached) = attached else { return Ok(0) };
     let status = attached.wait_with(Some(signals)).map_err(system("wait for the group"))?;
     attached::sweep(stop.0, stop.1);

@@ -1,7 +1,9 @@
 //! The control socket: one line of JSON each way.
 //!
-//! A request is `{"v":1,"command":"stop"}` or `{"v":1,"command":"restart"}`; the answer `{"v":1,"ok":true}` or
-//! `{"v":1,"ok":false,"error":"…"}`. `stop` is answered when it is noted, `restart` when the new process runs.
+//! A request is `{"v":1,"command":"stop"}`, `{"v":1,"command":"restart"}` or
+//! `{"v":1,"command":{"signal":15}}`; the answer `{"v":1,"ok":true}` or `{"v":1,"ok":false,"error":"…"}`. `stop`
+//! is answered when it is noted, `restart` when the new process runs, `signal` when it was sent. `arguments` is
+//! answered with `"arguments":["start",…]`, which make this group again.
 
 mod client;
 mod server;
@@ -22,6 +24,9 @@ const LINE_BYTES: usize = 64 * 1024;
 pub(crate) enum Command {
     Stop,
     Restart,
+    Signal(i32),
+    /// The arguments of the `start` that makes this group.
+    Arguments,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,4 +41,6 @@ struct Answer {
     ok: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    arguments: Option<Vec<String>>,
 }

@@ -65,6 +65,8 @@ struct Daemon {
     /// daemon left before it came to that, asks the next one.
     stopping: Vec<ClientId>,
     failure: Option<Frame>,
+    /// Why the pump gave up.
+    reason: Option<String>,
     status: Option<u8>,
 }
 
@@ -83,6 +85,9 @@ impl Daemon {
             None => None,
         };
         let predecessor = group.take(number::PREDECESSOR);
+        if predecessor.is_some() {
+            crate::notify::tell_manager(&format!("MAINPID={}", nix::unistd::getpid()));
+        }
         let stderr = attempt("make a pipe", fd::pipe())?;
         attempt("make a pipe", fd::set_nonblocking(&stderr.0))?;
         let policy = &group.launch.policy;
@@ -105,6 +110,7 @@ impl Daemon {
             restarting: Vec::new(),
             stopping: Vec::new(),
             failure: None,
+            reason: None,
             status: None,
             group,
         };
@@ -208,6 +214,10 @@ impl Daemon {
                 Frame::Failed { .. } => self.failure = Some(frame),
                 Frame::Ending => self.events.push_back(Event::PumpEnds),
                 Frame::Terminated => self.events.push_back(Event::PumpTerminated),
+                Frame::GivingUp { reason } => {
+                    self.reason = Some(reason);
+                    self.events.push_back(Event::PumpGivesUp);
+                }
                 Frame::Over { .. } | Frame::Stop | Frame::Kill => {}
             }
         }
@@ -234,10 +244,12 @@ impl Daemon {
 
     fn take_signals(&mut self) {
         while let Some(signal) = self.signals.next() {
-            match signal {
-                Signal::SIGTERM => self.events.push_back(Event::Terminated),
-                Signal::SIGINT | Signal::SIGHUP => self.events.push_back(Event::Interrupted),
-                _ => self.take_children(),
+            if signal == Signal::SIGTERM {
+                self.events.push_back(Event::Terminated);
+            } else if matches!(signal, Signal::SIGINT | Signal::SIGHUP) {
+                self.events.push_back(Event::Interrupted);
+            } else {
+                self.take_children();
             }
         }
     }
@@ -254,6 +266,8 @@ impl Daemon {
             self.pump = None;
             self.process = self.group.page.pids().process;
             self.group.page.set_member(Member::Pump, 0);
+            let line = self.tail.last_line().unwrap_or_else(|| "it left no text".into());
+            self.group.page.set_reason(&format!("the pump died: {line}"));
             self.events.push_back(Event::PumpDied { ran, jitter: jitter() });
         }
         if self.sweeping {
@@ -262,10 +276,12 @@ impl Daemon {
                     family::reap(child);
                 }
             }
-        } else if self.pump.is_some() {
-            // Adopted strangers only; the pump, if it has just died, was reaped above.
+        } else if let Some(pump) = &self.pump {
+            // Adopted strangers only. A pump that dies is no zombie before its last thread has ended, and in that
+            // moment the process may have died already and come to us: it is left for the sweep, which notes how.
+            let process = self.group.page.pids().process;
             while let Some((child, _)) = family::peek_any() {
-                if self.pump.as_ref().is_some_and(|pump| pump.pid == child) || family::reap(child).is_none() {
+                if child == pump.pid || child == process || family::reap(child).is_none() {
                     break;
                 }
             }
@@ -278,6 +294,15 @@ impl Daemon {
                 Wish::Stop => {
                     self.stopping.push(client);
                     self.events.push_back(Event::ShutdownAsked);
+                }
+                Wish::Signal(_) => {
+                    self.server.answer(
+                        client,
+                        Err("the pump is being replaced, no process runs at the moment".into()),
+                    );
+                }
+                Wish::Arguments => {
+                    self.server.answer_arguments(client, self.group.launch.arguments());
                 }
                 Wish::Restart if self.life.is_ending() => {
                     self.server.answer(client, Err("the group is ending".into()));
@@ -347,7 +372,10 @@ impl Daemon {
             Action::StopPump => self.tell_pump(&Frame::Stop),
             Action::AnnounceTerm => self.tell_pump(&Frame::Terminated),
             Action::Sweep => self.sweep(),
-            Action::Kill => self.ending.kill((self.process != 0).then_some(self.process)),
+            Action::Kill => {
+                self.group.page.set_killed();
+                self.ending.kill((self.process != 0).then_some(self.process));
+            }
             Action::Arm(timer, span) => self.timers[timer as usize] = Instant::now().checked_add(span),
             Action::Disarm(timer) => self.timers[timer as usize] = None,
             Action::State(state) => self.set_state(state),
@@ -362,7 +390,8 @@ impl Daemon {
     }
 
     fn set_state(&self, state: State) {
-        let wait = self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
+        let wait =
+            self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
         let wait_ns = wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
         let next = if state == State::Backoff { clock::wall_ns().saturating_add(wait_ns) } else { 0 };
         self.group.page.set_state(state, next);
@@ -370,7 +399,8 @@ impl Daemon {
 
     fn sweep(&mut self) {
         self.sweeping = true;
-        let leader = family::is_child(self.process) || family::stat(self.process).is_some_and(|stat| !stat.ended);
+        let leader =
+            family::is_child(self.process) || family::stat(self.process).is_some_and(|stat| !stat.ended);
         if !leader {
             self.process = 0;
         }
@@ -411,18 +441,39 @@ impl Daemon {
         Ok(())
     }
 
+    /// Why the group has failed, with the last that the pump said.
+    fn give_up_reason(&mut self) -> String {
+        let most = self.group.launch.policy.max_restarts.unwrap_or(0);
+        let reason = self.reason.take().unwrap_or_else(|| {
+            format!(
+                "gave up after {most} respawns in a row: the pump keeps dying, its monitors are the suspect"
+            )
+        });
+        match self.tail.last_line() {
+            Some(line) => format!("{reason}; the pump's last words: {line}"),
+            None => reason,
+        }
+    }
+
     fn leave(&mut self, outcome: Outcome) {
         log::info!("the daemon leaves: {outcome:?}");
         self.status = Some(match outcome {
             Outcome::StartFailed => {
                 let line = self.tail.last_line().unwrap_or_else(|| "the pump died and left no text".into());
-                let frame = self.failure.take().unwrap_or(Frame::Failed { status: 125, text: line, hint: None });
+                let frame =
+                    self.failure.take().unwrap_or(Frame::Failed { status: 125, text: line, hint: None });
                 if let Some(parent) = &mut self.parent {
                     parent.send(&frame);
                 }
                 125
             }
             Outcome::Ended => 0,
+            Outcome::GaveUp => {
+                let page = self.group.page;
+                page.set_reason(&self.give_up_reason());
+                page.set_state(State::Failed, 0);
+                return self.status = Some(125);
+            }
             Outcome::Killed => return self.status = Some(125),
         });
         self.group.remove_files();

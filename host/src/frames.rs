@@ -13,11 +13,13 @@ const MOST: usize = 64 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Frame {
     /// The process was executed.
-    Started { process_pid: i32 },
+    Started { process_pid: i32, pump_pid: i32, daemon_pid: i32 },
     /// The start failed; `status` is the exit status of `start`.
     Failed { status: u8, text: String, hint: Option<String> },
     /// The group is about to end: nobody is to be respawned.
     Ending,
+    /// The group has failed: the process died too often. Nobody is to be respawned.
+    GivingUp { reason: String },
     /// The sender got SIGTERM.
     Terminated,
     /// The group has ended; the exit status of the process, as a shell has it.
@@ -49,6 +51,13 @@ impl Link {
         if let Err(error) = self.stream.write_all(&bytes) {
             log::debug!("telling {frame:?}: {error}");
         }
+    }
+
+    /// Gives back what was taken too early; it comes first the next time.
+    pub(crate) fn put_back(&mut self, frames: &[Frame]) {
+        let mut bytes: Vec<u8> = frames.iter().flat_map(encode).collect();
+        bytes.append(&mut self.received);
+        self.received = bytes;
     }
 
     /// Takes what was said, and whether the other end is gone.
@@ -111,11 +120,23 @@ mod tests {
         let (one, other) = crate::sys::socket::pair().unwrap();
         let (mut one, mut other) = (Link::new(one).unwrap(), Link::new(other).unwrap());
         one.send(&Frame::Ending);
-        one.send(&Frame::Started { process_pid: 7 });
+        one.send(&Frame::Started { process_pid: 7, pump_pid: 6, daemon_pid: 0 });
         drop(one);
         let (frames, gone) = other.receive();
-        assert_eq!(frames, [Frame::Ending, Frame::Started { process_pid: 7 }]);
+        assert_eq!(frames, [Frame::Ending, Frame::Started { process_pid: 7, pump_pid: 6, daemon_pid: 0 }]);
         assert!(gone);
+    }
+
+    #[test]
+    fn what_was_taken_too_early_comes_again() {
+        let (one, other) = crate::sys::socket::pair().unwrap();
+        let (mut one, mut other) = (Link::new(one).unwrap(), Link::new(other).unwrap());
+        one.send(&Frame::Ending);
+        one.send(&Frame::Over { status: 3 });
+        drop(one);
+        let (frames, _) = other.receive();
+        other.put_back(&frames[1..]);
+        assert_eq!(other.receive(), (vec![Frame::Over { status: 3 }], true));
     }
 
     #[test]

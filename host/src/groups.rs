@@ -33,9 +33,9 @@ impl GroupError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Unknown(_) => Some("immortal list shows the groups there are".into()),
-            Self::Failed(name) | Self::Orphaned(name) => {
-                Some(format!("start it again with immortal start --name {name} …, or remove it: immortal stop {name}"))
-            }
+            Self::Failed(name) | Self::Orphaned(name) => Some(format!(
+                "start it again with immortal start --name {name} …, or remove it: immortal stop {name}"
+            )),
             Self::Place(error) => error.hint(),
             Self::Client { .. } | Self::System { .. } => None,
         }
@@ -64,18 +64,36 @@ impl Group {
         Some(Self { name: name.to_owned(), files, snapshot, facts })
     }
 
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn state(&self) -> State {
         self.snapshot.state()
     }
 
     /// Why a group that has failed did.
     fn reason(&self) -> Option<String> {
-        if self.state() != State::Failed {
-            return None;
-        }
         let noted = self.snapshot.reason();
+        match self.state() {
+            State::Failed => {}
+            // A pump that keeps dying is named while its successor is waited for.
+            State::Backoff | State::Starting => return noted,
+            State::Running | State::Stopping | State::Stopped | State::Orphaned => return None,
+        }
         let line = self.files.last_stderr_line();
         noted.or_else(|| Some(format!("the pump died: {}", line.as_deref().unwrap_or("it left no text"))))
+    }
+
+    /// Its recent output; `None`: it never had any.
+    pub(crate) fn open_recent(&self) -> std::io::Result<Option<File>> {
+        match File::open(self.files.recent()) {
+            Ok(file) if file.metadata()?.len() > 0 => Ok(Some(file)),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The group as `list` shows it.
@@ -126,7 +144,10 @@ impl Group {
     pub(crate) fn full_json(&self) -> Value {
         let mut object = self.json();
         let report = self.snapshot.report().and_then(|report| serde_json::from_str(&report).ok());
-        object["unstable"] = self.snapshot.unstable().into();
+        let unstable = self.snapshot.unstable();
+        let most = self.facts.settings["max_restarts"].as_u64();
+        object["unstable"] = unstable.into();
+        object["budget_left"] = most.map(|most| most.saturating_sub(unstable)).into();
         object["next_attempt"] = self.snapshot.next_attempt_ns().map(rfc3339).into();
         object["reports"] = report.unwrap_or_else(|| json!({}));
         object["settings"] = self.facts.settings.clone();
@@ -165,17 +186,48 @@ pub(crate) fn find(name: &str) -> Result<Group, GroupError> {
     group.ok_or_else(|| GroupError::Unknown(name.to_owned()))
 }
 
-/// Ends a group; returns when every process of it is gone. A failed one is removed.
-pub(crate) fn stop(name: &str) -> Result<(), GroupError> {
+/// Whether a group of this name has a role or a process.
+pub(crate) fn is_alive(name: &str) -> bool {
+    find(name).is_ok_and(|group| group.state() != State::Failed)
+}
+
+/// Sends a signal to the process of a group.
+pub(crate) fn signal(name: &str, signal: i32) -> Result<(), GroupError> {
+    let group = find(name)?;
+    match group.state() {
+        State::Failed => return Err(GroupError::Failed(name.to_owned())),
+        State::Orphaned => return Err(GroupError::Orphaned(name.to_owned())),
+        State::Starting | State::Running | State::Stopping | State::Backoff | State::Stopped => {}
+    }
+    control::request(&group.files, Command::Signal(signal))
+        .map(drop)
+        .map_err(|source| GroupError::Client { name: name.to_owned(), source })
+}
+
+/// The arguments of the `start` that makes this group.
+pub(crate) fn arguments(name: &str) -> Result<Vec<String>, GroupError> {
+    let group = find(name)?;
+    match group.state() {
+        State::Failed => return Err(GroupError::Failed(name.to_owned())),
+        State::Orphaned => return Err(GroupError::Orphaned(name.to_owned())),
+        State::Starting | State::Running | State::Stopping | State::Backoff | State::Stopped => {}
+    }
+    control::request(&group.files, Command::Arguments)
+        .map_err(|source| GroupError::Client { name: name.to_owned(), source })
+}
+
+/// Ends a group; returns when every process of it is gone. A failed one is removed. True: it had to be killed.
+pub(crate) fn stop(name: &str) -> Result<bool, GroupError> {
     let system = |source| GroupError::System { name: name.to_owned(), source };
     let group = find(name)?;
+    let page = File::open(group.files.page()).ok();
     let members = [Member::Process, Member::Pump, Member::Daemon];
     let mut known: Vec<(Member, Snapshot)> = members.map(|member| (member, group.snapshot.clone())).to_vec();
     let deadline = Instant::now() + SILENCE;
     let mut snapshot = group.snapshot.clone();
     while snapshot.has_roles() {
         match control::request(&group.files, Command::Stop) {
-            Ok(()) => break,
+            Ok(_) => break,
             Err(ClientError::Refused(why)) => {
                 return Err(GroupError::Client { name: name.to_owned(), source: ClientError::Refused(why) });
             }
@@ -202,7 +254,9 @@ pub(crate) fn stop(name: &str) -> Result<(), GroupError> {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    remove_rest(&group.files).map_err(system)
+    let killed = page.and_then(|page| Snapshot::of_file(&page)).is_some_and(|page| page.killed());
+    remove_rest(&group.files).map_err(system)?;
+    Ok(killed && !group.snapshot.killed())
 }
 
 /// Ends an orphaned process and removes the files that nobody else removed.
@@ -230,7 +284,7 @@ pub(crate) fn restart(name: &str) -> Result<(), GroupError> {
             State::Starting | State::Running | State::Stopping | State::Backoff | State::Stopped => {}
         }
         match control::request(&group.files, Command::Restart) {
-            Ok(()) => return Ok(()),
+            Ok(_) => return Ok(()),
             Err(source @ ClientError::Refused(_)) => {
                 return Err(GroupError::Client { name: name.to_owned(), source });
             }

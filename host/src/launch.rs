@@ -3,6 +3,7 @@
 //! Nothing of it travels in arguments or in the environment, which others can read or inherit.
 
 use crate::loader::{Checked, Settings};
+use crate::options::ValueKind;
 use serde::{Deserialize, Serialize};
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -106,6 +107,17 @@ pub(crate) struct Policy {
     pub(crate) stop_timeout: Duration,
     pub(crate) setup_timeout: Duration,
     pub(crate) buffer_limit: u64,
+    /// The process says itself when it is ready, within this span.
+    pub(crate) ready_within: Option<Duration>,
+    /// Respawns in a row without a stable run; none: unlimited.
+    pub(crate) max_restarts: Option<u32>,
+}
+
+impl Policy {
+    /// Whether so many unstable deaths in a row are too many.
+    pub(crate) fn gives_up(&self, unstable: u32) -> bool {
+        self.max_restarts.is_some_and(|most| unstable > most)
+    }
 }
 
 impl Default for Policy {
@@ -119,6 +131,8 @@ impl Default for Policy {
             stop_timeout: Duration::from_secs(10),
             setup_timeout: Duration::from_secs(30),
             buffer_limit: 1024 * 1024,
+            ready_within: None,
+            max_restarts: None,
         }
     }
 }
@@ -140,6 +154,29 @@ pub(crate) struct Program {
     pub(crate) env_clear: bool,
     /// Variables set on top.
     pub(crate) env: Vec<(Bytes, Bytes)>,
+    /// User and groups to become.
+    pub(crate) identity: Option<Identity>,
+    /// Limits to set.
+    pub(crate) limits: Vec<Limit>,
+    pub(crate) umask: Option<u32>,
+    /// Priority, absolute.
+    pub(crate) nice: Option<i32>,
+}
+
+/// A user with the groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+}
+
+/// One resource limit: the system's number of the resource, and both values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Limit {
+    pub(crate) resource: u32,
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
 }
 
 /// What a group was started with.
@@ -173,10 +210,94 @@ pub(crate) fn settings(
     ];
     single.extend(program.exec.clone().map(|exec| ("exec".to_owned(), exec)));
     single.extend(directory.cloned().map(|directory| ("directory".to_owned(), directory)));
-    Settings { single, lists: vec![("args".to_owned(), program.args.clone()), ("env".to_owned(), environment)] }
+    Settings {
+        single,
+        lists: vec![("args".to_owned(), program.args.clone()), ("env".to_owned(), environment)],
+    }
 }
 
 impl Launch {
+    /// The arguments of the `start` that makes this group, with every path absolute.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut words: Vec<String> = vec!["start".into()];
+        let mut add = |option: &str, value: String| words.extend([option.to_owned(), value]);
+        let (program, policy, plain) = (&self.program, &self.policy, Policy::default());
+        let span = |span: Duration| format!("{}ms", span.as_millis());
+        add("--name", self.name.clone());
+        add("--strategy", self.strategy.name().into());
+        for monitor in &self.monitors {
+            add("--monitor", format!("{}={}", monitor.label, monitor.path.display()));
+            for option in &monitor.options {
+                let sign = if option.kind == ValueKind::Json { ":=" } else { "=" };
+                let value = text(&option.value);
+                // A value that begins with @ would be read from a file.
+                let escape = if sign == "=" && value.starts_with('@') { "@" } else { "" };
+                add("--option", format!("{}.{}{sign}{escape}{value}", monitor.label, option.key));
+            }
+        }
+        add("--cwd", text(&program.directory));
+        for (key, value) in &program.env {
+            add("--env", format!("{}={}", text(key), text(value)));
+        }
+        if let Some(identity) = &program.identity {
+            add("--user", identity.uid.to_string());
+            add("--group", identity.gid.to_string());
+        }
+        for limit in &program.limits {
+            add("--rlimit", crate::privileges::show(limit));
+        }
+        if let Some(mask) = program.umask {
+            add("--umask", format!("{mask:03o}"));
+        }
+        if let Some(nice) = program.nice {
+            add("--nice", nice.to_string());
+        }
+        if policy.restart != plain.restart {
+            add("--restart", policy.restart.name().into());
+        }
+        for (option, value, default) in [
+            ("--stable", policy.stable, plain.stable),
+            ("--backoff", policy.backoff, plain.backoff),
+            ("--backoff-max", policy.backoff_max, plain.backoff_max),
+            ("--stop-timeout", policy.stop_timeout, plain.stop_timeout),
+            ("--setup-timeout", policy.setup_timeout, plain.setup_timeout),
+        ] {
+            if value != default {
+                add(option, span(value));
+            }
+        }
+        if policy.stop_signal != plain.stop_signal {
+            add("--stop-signal", crate::signal::name(policy.stop_signal));
+        }
+        if let Some(most) = policy.max_restarts {
+            add("--max-restarts", most.to_string());
+        }
+        if let Some(within) = policy.ready_within {
+            add("--ready", "notify".into());
+            add("--ready-timeout", span(within));
+        }
+        if policy.buffer_limit != plain.buffer_limit {
+            add("--buffer-limit", policy.buffer_limit.to_string());
+        }
+        if let Some(exec) = &program.exec {
+            add("--exec", text(exec));
+        }
+        words.extend(program.env_clear.then(|| "--env-clear".to_owned()));
+        words.push("--".into());
+        let searched = program.exec.is_none() && !program.file.contains(&b'/');
+        words.push(if searched { text(&program.file) } else { text(&self.absolute_file()) });
+        words.extend(program.args.iter().map(|arg| text(arg)));
+        words
+    }
+
+    fn absolute_file(&self) -> Bytes {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::{OsStrExt, OsStringExt};
+        let caller = std::path::Path::new(OsStr::from_bytes(&self.program.caller_directory));
+        caller.join(OsStr::from_bytes(&self.program.file)).into_os_string().into_vec()
+    }
+
     /// The settings that monitors can read.
     pub(crate) fn settings(&self, environment: Vec<Bytes>) -> Settings {
         settings(&self.name, self.strategy, self.directory.as_ref(), &self.program, environment)

@@ -58,6 +58,8 @@ pub(crate) enum Event {
     Spawned,
     /// The process could not be executed.
     SpawnFailed,
+    /// The process says that it is ready.
+    Ready,
     /// The process ended; `success`: with code 0, `jitter`: 0 to 200 per mille for a pause.
     ProcessDied { ran: Duration, success: bool, jitter: u16 },
     /// The dead process's output and its end were delivered; the relay reads no more.
@@ -90,6 +92,7 @@ pub(crate) enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Timer {
     Setup,
+    Ready,
     Stop,
     Backoff,
     Deliver,
@@ -99,8 +102,8 @@ pub(crate) enum Timer {
 
 impl Timer {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Setup, Self::Stop, Self::Backoff, Self::Deliver, Self::Finish, Self::Term];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Setup, Self::Ready, Self::Stop, Self::Backoff, Self::Deliver, Self::Finish, Self::Term];
 }
 
 /// How a pump leaves.
@@ -112,6 +115,8 @@ pub(crate) enum Outcome {
     Ended,
     /// The group has ended because this pump could not go on, and nobody replaces it.
     Failed,
+    /// The process died too often.
+    GaveUp,
     /// A hook failed; the daemon ends the process and starts a new pump.
     Crashed,
     /// This pump was killed; the daemon ends the process and starts a new pump.
@@ -130,7 +135,11 @@ pub(crate) enum Action {
     /// Start the process.
     Spawn,
     /// Tell the monitors that the process runs, then let the relay read.
-    TellSpawned { respawn: bool },
+    TellSpawned {
+        respawn: bool,
+    },
+    /// Tell whoever waits for it that the group is there.
+    ReportStarted,
     /// Give the monitors what the dead process wrote, then its end.
     TellExited,
     /// Send the stop signal to the process group.
@@ -138,7 +147,9 @@ pub(crate) enum Action {
     /// Send SIGKILL to the process group and to every descendant that left it.
     Kill,
     /// End politely what is left: of the process group, or of everyone who descends from it.
-    Clear { everyone: bool },
+    Clear {
+        everyone: bool,
+    },
     /// Reap the dead process.
     Reap,
     Arm(Timer, Duration),
@@ -146,6 +157,8 @@ pub(crate) enum Action {
     State(State),
     /// Tell the daemon that the group is to end.
     AnnounceEnd,
+    /// Tell the daemon that the group has failed.
+    AnnounceFailure,
     /// Tell the daemon that this pump got SIGTERM.
     AnnounceTerm,
     /// Let the monitors end in order.
@@ -163,6 +176,7 @@ enum Goal {
     Restart,
     HandOver,
     Fail,
+    GiveUp,
     Shutdown,
 }
 
@@ -175,6 +189,10 @@ pub(crate) struct Lifecycle {
     goal: Goal,
     /// The process was executed at least once in the life of the group.
     executed: bool,
+    /// The start of the group has succeeded.
+    there: bool,
+    /// The process has still to say that it is ready.
+    unready: bool,
     /// The process ended and is not to be respawned by itself, and nobody has asked for it since.
     held: bool,
     /// The relay does not read.
@@ -204,6 +222,8 @@ impl Lifecycle {
             phase: Phase::Preparing,
             goal: Goal::Policy,
             executed,
+            there: executed,
+            unready: false,
             held,
             relay_held: false,
             relay_gone: false,
@@ -251,6 +271,7 @@ impl Lifecycle {
             Event::RelayHeld => self.relay_held(out),
             Event::Spawned => self.spawned(out),
             Event::SpawnFailed => self.spawn_failed(out),
+            Event::Ready => self.ready(out),
             Event::ProcessDied { ran, success, jitter } => self.process_died((ran, success, jitter), out),
             Event::Delivered => self.delivered(out),
             Event::Cleared { everyone } => self.cleared(everyone, out),
@@ -278,8 +299,10 @@ impl Lifecycle {
 
     fn relay_held(&mut self, out: &mut Vec<Action>) {
         self.relay_held = true;
-        if self.phase == Phase::Holding {
-            self.spawn(out);
+        match (self.phase, self.goal) {
+            (Phase::Holding, _) => self.spawn(out),
+            (Phase::Finishing, Goal::HandOver) => self.leave(out),
+            _ => {}
         }
     }
 
@@ -302,9 +325,33 @@ impl Lifecycle {
         }
         self.phase = Phase::Running;
         self.relay_held = false;
-        out.push(Action::State(State::Running));
+        self.unready = true;
+        match self.policy.ready_within {
+            Some(span) => {
+                out.push(Action::State(State::Starting));
+                out.push(Action::Arm(Timer::Ready, span));
+            }
+            // Before the monitors are told: it is true whatever a hook does about it.
+            None => self.ready(out),
+        }
         out.push(Action::TellSpawned { respawn: self.executed });
         self.executed = true;
+    }
+
+    fn ready(&mut self, out: &mut Vec<Action>) {
+        if self.phase != Phase::Running || !self.unready {
+            return;
+        }
+        self.unready = false;
+        self.there = true;
+        out.push(Action::Disarm(Timer::Ready));
+        out.push(Action::State(State::Running));
+        out.push(Action::ReportStarted);
+    }
+
+    /// The process was not ready in time: at a start that is a failure, at a respawn an unstable death.
+    fn not_ready(&mut self, out: &mut Vec<Action>) {
+        if self.there { self.end_process(out) } else { self.pursue(Goal::Fail, out) }
     }
 
     fn spawn_failed(&mut self, out: &mut Vec<Action>) {
@@ -325,6 +372,13 @@ impl Lifecycle {
         }
         self.last = last;
         self.phase = Phase::Delivering;
+        if std::mem::replace(&mut self.unready, false) {
+            out.push(Action::Disarm(Timer::Ready));
+            self.last.0 = Duration::ZERO;
+            if !self.there && self.goal == Goal::Policy {
+                self.goal = Goal::Fail;
+            }
+        }
         // The end of a process that goes with its daemon has no event of its own, and what it left in the
         // streams is for the next pump.
         if self.relay_gone || self.goal == Goal::HandOver {
@@ -368,7 +422,7 @@ impl Lifecycle {
     /// The process is dead and nothing is left of it: what now?
     fn decide(&mut self, out: &mut Vec<Action>) {
         match self.goal {
-            Goal::HandOver | Goal::Fail | Goal::Shutdown => self.finish(out),
+            Goal::HandOver | Goal::Fail | Goal::GiveUp | Goal::Shutdown => self.finish(out),
             Goal::Restart => {
                 self.goal = Goal::Policy;
                 self.unstable = 0;
@@ -395,6 +449,9 @@ impl Lifecycle {
             return self.spawn(out);
         }
         self.unstable = self.unstable.saturating_add(1);
+        if self.policy.gives_up(self.unstable) {
+            return self.pursue(Goal::GiveUp, out);
+        }
         match pause(&self.policy, self.unstable, jitter) {
             Duration::ZERO => self.spawn(out),
             pause => {
@@ -437,7 +494,7 @@ impl Lifecycle {
                 self.goal = Goal::Restart;
                 self.end_process(out);
             }
-            Phase::Delivering | Phase::Clearing => self.goal = self.goal.max(Goal::Restart),
+            Phase::Ending | Phase::Delivering | Phase::Clearing => self.goal = self.goal.max(Goal::Restart),
             Phase::Pausing | Phase::Held if !self.terminated => {
                 self.unstable = 0;
                 out.push(Action::Disarm(Timer::Backoff));
@@ -450,7 +507,6 @@ impl Lifecycle {
             | Phase::Preparing
             | Phase::Holding
             | Phase::Spawning
-            | Phase::Ending
             | Phase::Finishing
             | Phase::Over => {}
         }
@@ -473,6 +529,9 @@ impl Lifecycle {
         if goal == Goal::Shutdown && self.strategy == Strategy::Daemon {
             out.push(Action::AnnounceEnd);
         }
+        if goal == Goal::GiveUp && self.strategy == Strategy::Daemon {
+            out.push(Action::AnnounceFailure);
+        }
         match self.phase {
             Phase::Running => self.end_process(out),
             Phase::Ending | Phase::Spawning => {}
@@ -481,7 +540,14 @@ impl Lifecycle {
                 out.push(Action::State(State::Stopping));
                 out.push(Action::Arm(Timer::Deliver, DELIVER_TIMEOUT));
             }
-            Phase::Preparing | Phase::Holding | Phase::Pausing | Phase::Held | Phase::Clearing => {
+            Phase::Preparing => {
+                // A monitor that is not ready cannot end in order, and waiting for it may take long.
+                self.relay_gone = true;
+                out.push(Action::State(State::Stopping));
+                out.push(Action::Disarm(Timer::Setup));
+                self.clear(out);
+            }
+            Phase::Holding | Phase::Pausing | Phase::Held | Phase::Clearing => {
                 out.push(Action::State(State::Stopping));
                 out.push(Action::Disarm(Timer::Backoff));
                 out.push(Action::Disarm(Timer::Setup));
@@ -492,12 +558,8 @@ impl Lifecycle {
     }
 
     fn daemon_died(&mut self, out: &mut Vec<Action>) {
-        if self.phase == Phase::Preparing {
-            // Its hooks may take long, and the next pump prepares monitors of its own.
-            self.relay_gone = true;
-        }
-        // Before the first spawn nobody but the dead daemon knew the parent: the start has failed.
-        self.pursue(if self.executed { Goal::HandOver } else { Goal::Fail }, out);
+        // Before the group is there, a start fails with its daemon: a new one would know no parent.
+        self.pursue(if self.there { Goal::HandOver } else { Goal::Fail }, out);
     }
 
     fn hook_failed(&mut self, out: &mut Vec<Action>) {
@@ -528,10 +590,11 @@ impl Lifecycle {
 
     fn finish(&mut self, out: &mut Vec<Action>) {
         self.phase = Phase::Finishing;
-        if self.relay_gone {
+        if self.relay_gone || (self.goal == Goal::HandOver && self.relay_held) {
             return self.leave(out);
         }
-        out.push(Action::Finish);
+        // To the monitors the daemon's death is one of the pump: they do not end in order, they are replaced.
+        out.push(if self.goal == Goal::HandOver { Action::Hold } else { Action::Finish });
         out.push(Action::Arm(Timer::Finish, FINISH_TIMEOUT));
     }
 
@@ -547,9 +610,12 @@ impl Lifecycle {
                 out.push(Action::StartDaemon);
                 self.go(Outcome::HandedOver, out);
             }
-            Goal::Fail if self.executed => self.go(Outcome::Failed, out),
-            Goal::Shutdown if self.executed => self.go(Outcome::Ended, out),
-            Goal::Policy | Goal::Restart | Goal::Fail | Goal::Shutdown => self.go(Outcome::StartFailed, out),
+            Goal::Fail if self.there => self.go(Outcome::Failed, out),
+            Goal::GiveUp if self.there => self.go(Outcome::GaveUp, out),
+            Goal::Shutdown if self.there => self.go(Outcome::Ended, out),
+            Goal::Policy | Goal::Restart | Goal::Fail | Goal::GiveUp | Goal::Shutdown => {
+                self.go(Outcome::StartFailed, out)
+            }
         }
     }
 
@@ -596,6 +662,7 @@ impl Lifecycle {
                 self.stop_armed = false;
                 out.push(Action::Kill);
             }
+            Timer::Ready if self.phase == Phase::Running && self.unready => self.not_ready(out),
             Timer::Stop if self.stop_armed => {
                 out.push(Action::Kill);
                 out.push(Action::Arm(Timer::Stop, KILL_AGAIN));
@@ -610,7 +677,7 @@ impl Lifecycle {
             }
             Timer::Finish => self.finished(out),
             Timer::Term => self.killed(out),
-            Timer::Setup | Timer::Stop | Timer::Backoff | Timer::Deliver => {}
+            Timer::Setup | Timer::Ready | Timer::Stop | Timer::Backoff | Timer::Deliver => {}
         }
     }
 }

@@ -115,6 +115,15 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     one_line(&text)
 }
 
+/// Takes the place in the source out of the text of a panic: it tells a user nothing.
+pub(crate) fn without_location(text: &str) -> String {
+    let Some((before, at)) = text.split_once("panicked at ") else { return text.to_owned() };
+    match at.split_once(": ") {
+        Some((_, message)) => format!("{before}panicked: {message}"),
+        None => text.to_owned(),
+    }
+}
+
 /// Makes one line of a text: line ends become `; `, other control characters spaces.
 pub(crate) fn one_line(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();

@@ -36,7 +36,7 @@ pub enum PlaceError {
         source: io::Error,
     },
     /// A group of this name lives.
-    #[error("the name {name} is in use")]
+    #[error("name {name}: it is in use")]
     InUse {
         /// The name.
         name: String,
@@ -48,7 +48,9 @@ impl PlaceError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::InUse { name } => Some(format!("choose another with --name, or end it: immortal stop {name}")),
+            Self::InUse { name } => {
+                Some(format!("choose another with --name, or end it: immortal stop {name}"))
+            }
             Self::Refused { .. } => Some("set IMMORTAL_RUNTIME_DIR to a directory of your own".into()),
             Self::System { .. } => None,
         }
@@ -92,7 +94,8 @@ pub(crate) fn runtime_directory() -> Result<PathBuf, PlaceError> {
             Err(error) => first_error = first_error.or(Some(PlaceError::system("make", &path, error))),
         }
     }
-    Err(first_error.unwrap_or_else(|| PlaceError::system("make", Path::new("/tmp"), io::ErrorKind::NotFound.into())))
+    Err(first_error
+        .unwrap_or_else(|| PlaceError::system("make", Path::new("/tmp"), io::ErrorKind::NotFound.into())))
 }
 
 /// Finds the runtime directory without making one.
@@ -144,7 +147,7 @@ pub(crate) struct GroupFiles {
 
 /// The name of the control socket.
 pub(crate) const CONTROL: &str = "control";
-const FILES: [&str; 4] = [CONTROL, "state", "facts", "stderr"];
+const FILES: [&str; 6] = [CONTROL, "state", "facts", "stderr", "recent", "notify"];
 
 impl GroupFiles {
     /// The files in this directory.
@@ -169,6 +172,10 @@ impl GroupFiles {
         self.directory.join("stderr")
     }
 
+    pub(crate) fn recent(&self) -> PathBuf {
+        self.directory.join("recent")
+    }
+
     /// Removes all files but the lock.
     fn clear(&self) -> io::Result<()> {
         for name in FILES {
@@ -185,7 +192,10 @@ impl GroupFiles {
         if !is_same_file(lock, &self.lock()) {
             return;
         }
-        let removed = self.clear().and_then(|()| fs::remove_file(self.lock())).and_then(|()| fs::remove_dir(&self.directory));
+        let removed = self
+            .clear()
+            .and_then(|()| fs::remove_file(self.lock()))
+            .and_then(|()| fs::remove_dir(&self.directory));
         if let Err(error) = removed
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -288,11 +298,13 @@ fn lock(files: &GroupFiles, name: &str) -> Result<File, PlaceError> {
             Ok(()) | Err(_) => {}
         }
         let path = files.lock();
-        let file = match File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(PlaceError::system("open", &path, error)),
-        };
+        let file =
+            match File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)
+            {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(PlaceError::system("open", &path, error)),
+            };
         match file.try_lock() {
             Ok(()) if is_same_file(&file, &path) => return Ok(file),
             Ok(()) => {}

@@ -63,9 +63,8 @@ pub(crate) struct Prepared {
 
 /// The environment of the process: the caller's as changed, without what is meant for immortal itself.
 pub(crate) fn environment(program: &Program, inherited: &[(Bytes, Bytes)]) -> Vec<(Bytes, Bytes)> {
-    let ours = |key: &[u8]| {
-        key == b"NOTIFY_SOCKET" || key.starts_with(b"WATCHDOG_") || key.starts_with(b"LISTEN_")
-    };
+    let ours =
+        |key: &[u8]| key == b"NOTIFY_SOCKET" || key.starts_with(b"WATCHDOG_") || key.starts_with(b"LISTEN_");
     let mut environment: Vec<(Bytes, Bytes)> = Vec::new();
     if !program.env_clear {
         environment.extend(inherited.iter().filter(|(key, _)| !ours(key)).cloned());
@@ -75,6 +74,34 @@ pub(crate) fn environment(program: &Program, inherited: &[(Bytes, Bytes)]) -> Ve
         environment.push((key.clone(), value.clone()));
     }
     environment
+}
+
+/// Reads a file of `KEY=VALUE` lines.
+pub(crate) fn read_env_file(path: &Path) -> Result<Vec<(Bytes, Bytes)>, ProgramError> {
+    let invalid = |why| ProgramError::Invalid { what: "the environment file", why };
+    let shown = path.display();
+    let bytes = std::fs::read(path).map_err(|error| invalid(format!("{shown}: {error}")))?;
+    let mut variables = Vec::new();
+    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let line = line.trim_ascii();
+        if line.is_empty() || line.starts_with(b"#") || line.starts_with(b";") {
+            continue;
+        }
+        let at = line.iter().position(|byte| *byte == b'=').filter(|at| *at > 0);
+        let Some(at) = at else {
+            return Err(invalid(format!("{shown}: line {} is not KEY=VALUE", number + 1)));
+        };
+        variables
+            .push((line[..at].trim_ascii_end().to_vec(), unquoted(line[at + 1..].trim_ascii()).to_vec()));
+    }
+    Ok(variables)
+}
+
+fn unquoted(value: &[u8]) -> &[u8] {
+    match value {
+        [first @ (b'"' | b'\''), inner @ .., last] if first == last => inner,
+        value => value,
+    }
 }
 
 /// What is executed: the interpreter if there is one, else the file.
@@ -94,13 +121,17 @@ fn candidates(program: &Program, environment: &[(Bytes, Bytes)]) -> Vec<PathBuf>
     }
     let path = environment.iter().find(|(key, _)| key == b"PATH").map_or(DEFAULT_PATH, |(_, path)| path);
     let directory = Path::new(OsStr::from_bytes(&program.directory));
-    path.split(|byte| *byte == b':').map(|part| directory.join(OsStr::from_bytes(part)).join(OsStr::from_bytes(name))).collect()
+    path.split(|byte| *byte == b':')
+        .map(|part| directory.join(OsStr::from_bytes(part)).join(OsStr::from_bytes(name)))
+        .collect()
 }
 
 /// Lays out everything an exec needs.
 pub(crate) fn prepare(program: &Program, environment: &[(Bytes, Bytes)]) -> Result<Prepared, ProgramError> {
     let invalid = |what| move |error: io::Error| ProgramError::Invalid { what, why: error.to_string() };
-    let strings = |list: Vec<OsString>| list.into_iter().map(|s| c_string(s.into_vec())).collect::<io::Result<Vec<_>>>();
+    let strings = |list: Vec<OsString>| {
+        list.into_iter().map(|s| c_string(s.into_vec())).collect::<io::Result<Vec<_>>>()
+    };
     let paths = candidates(program, environment).into_iter().map(PathBuf::into_os_string).collect();
     let mut arguments = Vec::new();
     if let Some(exec) = &program.exec {
@@ -125,12 +156,18 @@ pub(crate) fn verify(program: &Program, environment: &[(Bytes, Bytes)]) -> Resul
     }
     if program.exec.is_some() {
         let file = absolute(program, &program.file);
-        let unusable = |why: io::Error| match why.kind() {
-            io::ErrorKind::NotFound => ProgramError::NotFound { program: file.clone(), searched: false },
-            _ => ProgramError::NotExecutable { program: file.clone(), why: format!("unreadable: {why}") },
+        let unusable = |why: io::Error| {
+            if why.kind() == io::ErrorKind::NotFound {
+                return ProgramError::NotFound { program: file.clone(), searched: false };
+            }
+            ProgramError::NotExecutable { program: file.clone(), why: format!("unreadable: {why}") }
         };
         let open = std::fs::metadata(&file).and_then(|data| {
-            if data.is_file() { std::fs::File::open(&file).map(drop) } else { Err(io::Error::other("not a regular file")) }
+            if data.is_file() {
+                std::fs::File::open(&file).map(drop)
+            } else {
+                Err(io::Error::other("not a regular file"))
+            }
         });
         open.map_err(unusable)?;
     }
@@ -156,7 +193,9 @@ const PERMISSION: &str = "not executable: permission denied";
 fn examine(path: &Path) -> Result<(), Option<String>> {
     let data = match std::fs::metadata(path) {
         Ok(data) => data,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Err(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Err(None);
+        }
         Err(_) => return Err(Some(PERMISSION.into())),
     };
     let executable = nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok();
@@ -200,7 +239,9 @@ fn judge_head(head: &[u8]) -> Result<(), Option<String>> {
 /// Somebody registered formats of their own (binfmt_misc): then the kernel is the judge.
 fn kernel_knows_more_formats() -> bool {
     std::fs::read_dir("/proc/sys/fs/binfmt_misc").is_ok_and(|mut entries| {
-        entries.any(|entry| entry.is_ok_and(|entry| !["register", "status"].iter().any(|own| entry.file_name() == *own)))
+        entries.any(|entry| {
+            entry.is_ok_and(|entry| !["register", "status"].iter().any(|own| entry.file_name() == *own))
+        })
     })
 }
 
@@ -209,7 +250,12 @@ mod tests {
     use super::*;
 
     fn program(file: &str) -> Program {
-        Program { file: file.into(), caller_directory: b"/".to_vec(), directory: b"/".to_vec(), ..Program::default() }
+        Program {
+            file: file.into(),
+            caller_directory: b"/".to_vec(),
+            directory: b"/".to_vec(),
+            ..Program::default()
+        }
     }
 
     fn path(path: &str) -> Vec<(Bytes, Bytes)> {

@@ -10,16 +10,17 @@ mod relay;
 mod sink;
 
 use crate::control::{ClientId, Command as Wish, Server};
+use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::{Strategy, number};
 use crate::lifecycle::{Action, Event, FINISH_TIMEOUT, Lifecycle, Outcome, Timer};
+use crate::notify::{self, Ear};
 use crate::program::{self, Prepared};
 use crate::role::{self, Extra, Group, Role, RoleError, attempt};
 use crate::state::{Member, State};
 use crate::sys::family::{self, Exit};
 use crate::sys::signals::Signals;
 use crate::sys::{clock, fd, spawn};
-use crate::ending::Ending;
 use mail::{Command, Mail, Notice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -58,6 +59,8 @@ struct Pump {
     signals: Signals,
     server: Server,
     link: Option<Link>,
+    /// `--ready notify`: where the process says that it is ready.
+    ear: Option<Ear>,
     timers: [Option<Instant>; Timer::ALL.len()],
     /// The process, from its start until it is reaped.
     process: Option<Started>,
@@ -65,6 +68,8 @@ struct Pump {
     dead: Option<Exit>,
     ending: Ending,
     events: VecDeque<Event>,
+    /// The process was executed before, by this pump or one before it.
+    executed: bool,
     /// Clients that wait for the new process.
     restarting: Vec<ClientId>,
     /// Clients that asked for the end; they are answered when it is under way. One that is not, because this pump
@@ -83,7 +88,15 @@ impl Pump {
         let strategy = group.launch.strategy;
         let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
         let signals = attempt("watch signals", Signals::watch(&signals))?;
-        let environment = program::environment(&group.launch.program, &group.environment);
+        let mut environment = program::environment(&group.launch.program, &group.environment);
+        let ear = match group.launch.policy.ready_within {
+            Some(_) => Some(attempt("listen for readiness", Ear::open(&group.directory()))?),
+            None => None,
+        };
+        if let Some(ear) = &ear {
+            environment.retain(|(key, _)| key != b"NOTIFY_SOCKET");
+            environment.push((b"NOTIFY_SOCKET".to_vec(), ear.address().as_encoded_bytes().to_vec()));
+        }
         let prepared = program::prepare(&group.launch.program, &environment)
             .map_err(|error| RoleError::System("lay out the program", std::io::Error::other(error)))?;
         let listener = match &group.listener {
@@ -104,8 +117,13 @@ impl Pump {
         let thread = std::thread::Builder::new().name("relay".into()).spawn(move || relay::run(start));
         attempt("start the relay", thread)?;
         let page = group.page;
-        let (lifecycle, actions) =
-            Lifecycle::new(group.launch.policy.clone(), strategy, page.executed(), page.held(), page.unstable());
+        let (lifecycle, actions) = Lifecycle::new(
+            group.launch.policy.clone(),
+            strategy,
+            page.executed(),
+            page.held(),
+            page.unstable(),
+        );
         let ending = Ending::new(group.launch.policy.stop_signal);
         let mut pump = Self {
             group,
@@ -116,11 +134,13 @@ impl Pump {
             signals,
             server: Server::new(listener),
             link,
+            ear,
             timers: [None; Timer::ALL.len()],
             process: None,
             dead: None,
             ending,
             events: VecDeque::new(),
+            executed: page.executed(),
             restarting: Vec::new(),
             stopping: Vec::new(),
             failure: None,
@@ -160,11 +180,13 @@ impl Pump {
         ];
         fds.extend(self.link.as_ref().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(true));
+        fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => log::error!("waiting for events: {error}"),
         }
         let ready = |index: usize| fds.get(index).is_some_and(|fd| fd.any() == Some(true));
+        let ear = fds.last().filter(|_| self.ear.is_some()).is_some_and(|fd| fd.any() == Some(true));
         let (mail, signal, link) = (ready(0), ready(1), self.link.is_some() && ready(2));
         let clients = fds[2 + usize::from(self.link.is_some())..].iter().any(|fd| fd.any() == Some(true));
         drop(fds);
@@ -180,6 +202,9 @@ impl Pump {
         }
         if clients {
             self.take_wishes();
+        }
+        if ear {
+            self.take_readiness();
         }
         self.take_timers();
         self.look_at_ending();
@@ -222,10 +247,12 @@ impl Pump {
 
     fn take_signals(&mut self) {
         while let Some(signal) = self.signals.next() {
-            match signal {
-                Signal::SIGTERM => self.events.push_back(Event::Terminated),
-                Signal::SIGINT | Signal::SIGHUP => self.events.push_back(Event::Interrupted),
-                _ => self.take_children(),
+            if signal == Signal::SIGTERM {
+                self.events.push_back(Event::Terminated);
+            } else if matches!(signal, Signal::SIGINT | Signal::SIGHUP) {
+                self.events.push_back(Event::Interrupted);
+            } else {
+                self.take_children();
             }
             if matches!(signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP) {
                 self.failure.get_or_insert((FAILED, format!("the pump got {signal}"), None));
@@ -262,6 +289,10 @@ impl Pump {
         self.note_exit(exit);
         self.dead = Some(exit);
         log::info!("process {} ended: {exit:?}", started.pid);
+        if self.ear.is_some() && !self.group.page.executed() {
+            let text = "the program ended before it said READY=1".to_owned();
+            self.failure.get_or_insert((FAILED, text, None));
+        }
         let jitter = u16::try_from(clock::monotonic_ns() / 1000 % 201).unwrap_or(0);
         self.events.push_back(Event::ProcessDied { ran, success: exit.code == Some(0), jitter });
     }
@@ -280,7 +311,11 @@ impl Pump {
                 Frame::Stop => self.events.push_back(Event::ShutdownAsked),
                 Frame::Kill => self.events.push_back(Event::KillAsked),
                 Frame::Terminated => self.events.push_back(Event::DaemonTerminated),
-                Frame::Started { .. } | Frame::Failed { .. } | Frame::Ending | Frame::Over { .. } => {}
+                Frame::Started { .. }
+                | Frame::Failed { .. }
+                | Frame::Ending
+                | Frame::GivingUp { .. }
+                | Frame::Over { .. } => {}
             }
         }
         if gone {
@@ -292,12 +327,27 @@ impl Pump {
         }
     }
 
+    /// Only the process and what descends from it may say that it is ready.
+    fn take_readiness(&mut self) {
+        let (Some(ear), Some(process)) = (&self.ear, self.process) else { return };
+        if ear.hears_ready(|sender| sender == process.pid || family::descendants().contains(&sender)) {
+            self.events.push_back(Event::Ready);
+        }
+    }
+
     fn take_wishes(&mut self) {
         for (client, wish) in self.server.take(true) {
             match wish {
                 Wish::Stop => {
                     self.stopping.push(client);
                     self.events.push_back(Event::ShutdownAsked);
+                }
+                Wish::Signal(signal) => {
+                    let result = self.signal_process(signal);
+                    self.server.answer(client, result);
+                }
+                Wish::Arguments => {
+                    self.server.answer_arguments(client, self.group.launch.arguments());
                 }
                 Wish::Restart if self.lifecycle.is_ending() => {
                     self.server.answer(client, Err("the group is ending".into()));
@@ -310,6 +360,17 @@ impl Pump {
         }
     }
 
+    /// Sends a signal to the process alone, whose number is taken as long as it is not reaped.
+    fn signal_process(&self, signal: i32) -> Result<(), String> {
+        match self.process {
+            Some(process) if self.dead.is_none() => {
+                family::signal(process.pid, signal);
+                Ok(())
+            }
+            Some(_) | None => Err("no process runs at the moment".into()),
+        }
+    }
+
     fn take_timers(&mut self) {
         let now = Instant::now();
         for timer in Timer::ALL {
@@ -317,8 +378,18 @@ impl Pump {
                 self.timers[timer as usize] = None;
                 if timer == Timer::Setup {
                     let timeout = self.group.launch.policy.setup_timeout;
-                    self.hook_failed(format!("a monitor was not ready within {timeout:?} (--setup-timeout)"), None);
+                    self.hook_failed(
+                        format!("a monitor was not ready within {timeout:?} (--setup-timeout)"),
+                        None,
+                    );
                 } else {
+                    if timer == Timer::Ready {
+                        let timeout = self.group.launch.policy.ready_within.unwrap_or_default();
+                        let text =
+                            format!("the program did not say READY=1 within {timeout:?} (--ready-timeout)");
+                        log::error!("{text}");
+                        self.failure.get_or_insert((FAILED, text, None));
+                    }
                     self.events.push_back(Event::Elapsed(timer));
                 }
             }
@@ -347,9 +418,13 @@ impl Pump {
             Action::Read => self.mail.command(Command::Read),
             Action::Spawn => self.spawn(),
             Action::TellSpawned { respawn } => self.tell_spawned(respawn),
+            Action::ReportStarted => self.report_started(),
             Action::TellExited => self.tell_exited(),
             Action::Signal => self.ending.signal(pid),
-            Action::Kill => self.ending.kill(pid),
+            Action::Kill => {
+                page.set_killed();
+                self.ending.kill(pid);
+            }
             Action::Clear { everyone } => {
                 self.take_children();
                 self.ending.clear(pid, everyone);
@@ -360,9 +435,19 @@ impl Pump {
             Action::Disarm(timer) => self.timers[timer as usize] = None,
             Action::State(state) => {
                 let next = if state == State::Backoff { self.next_attempt_ns() } else { 0 };
+                if state == State::Stopping && self.lifecycle.is_ending() {
+                    notify::tell_manager("STOPPING=1");
+                }
+                if state == State::Running {
+                    page.set_reason("");
+                }
                 page.set_state(state, next);
             }
             Action::AnnounceEnd => self.tell(&Frame::Ending),
+            Action::AnnounceFailure => {
+                let reason = self.give_up_reason();
+                self.tell(&Frame::GivingUp { reason });
+            }
             Action::AnnounceTerm => self.tell(&Frame::Terminated),
             Action::Finish => self.mail.command(Command::Finish { within: FINISH_TIMEOUT }),
             Action::StartDaemon => self.start_daemon(),
@@ -370,9 +455,19 @@ impl Pump {
         }
     }
 
+    fn give_up_reason(&self) -> String {
+        let most = self.group.launch.policy.max_restarts.unwrap_or(0);
+        format!(
+            "gave up after {most} respawns in a row without a stable run; the last exit status was {}",
+            self.last_status
+        )
+    }
+
     fn next_attempt_ns(&self) -> u64 {
-        let wait = self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
-        clock::wall_ns().saturating_add(wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
+        let wait =
+            self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
+        clock::wall_ns()
+            .saturating_add(wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     fn tell(&mut self, frame: &Frame) {
@@ -383,6 +478,7 @@ impl Pump {
 
     fn spawn(&mut self) {
         let page = self.group.page;
+        let program = &self.group.launch.program;
         let [stdout, stderr] = &self.group.streams;
         let child = spawn::Child {
             candidates: &self.prepared.candidates,
@@ -390,6 +486,10 @@ impl Pump {
             environment: &self.prepared.environment,
             descriptors: vec![(self.stdin.as_fd(), 0), (stdout.1.as_fd(), 1), (stderr.1.as_fd(), 2)],
             directory: Some(&self.prepared.directory),
+            identity: program.identity.as_ref(),
+            limits: &program.limits,
+            umask: program.umask,
+            nice: program.nice,
             session: true,
             detached: false,
             default_signals: true,
@@ -399,6 +499,8 @@ impl Pump {
         match spawn::spawn(&child) {
             Ok(pid) => {
                 self.process = Some(Started { pid, at: Instant::now() });
+                page.process_started(std::mem::replace(&mut self.executed, true));
+                page.set_member(Member::Process, pid);
                 self.events.push_front(Event::Spawned);
             }
             Err(error) => {
@@ -407,7 +509,7 @@ impl Pump {
                 log::error!("unable to execute the program: {error}");
                 self.note_exit(Exit { code: Some(i32::from(status)), signal: None, core: false });
                 let file = String::from_utf8_lossy(&self.group.launch.program.file).into_owned();
-                self.failure.get_or_insert((status, format!("{file}: {error}: {}", error.errno.desc()), None));
+                self.failure.get_or_insert((status, format!("{file}: {error}"), None));
                 self.events.push_front(Event::SpawnFailed);
             }
         }
@@ -416,7 +518,6 @@ impl Pump {
     fn tell_spawned(&mut self, respawn: bool) {
         let page = self.group.page;
         let Some(started) = self.process else { return };
-        page.process_started(respawn);
         self.mail.command(Command::Spawned {
             process_pid: started.pid,
             respawn,
@@ -424,8 +525,17 @@ impl Pump {
             mono_ns: clock::monotonic_ns(),
             wall_ns: clock::wall_ns(),
         });
-        page.set_member(Member::Process, started.pid);
-        self.tell(&Frame::Started { process_pid: started.pid });
+    }
+
+    fn report_started(&mut self) {
+        let Some(started) = self.process else { return };
+        self.group.page.set_there();
+        let pids = self.group.page.pids();
+        self.tell(&Frame::Started {
+            process_pid: started.pid,
+            pump_pid: nix::unistd::getpid().as_raw(),
+            daemon_pid: pids.daemon,
+        });
         if self.group.launch.strategy == Strategy::Unattached {
             // The parent has its answer: it is free to go.
             self.link = None;
@@ -493,6 +603,12 @@ impl Pump {
                 self.tell(&Frame::Over { status: FAILED });
                 FAILED
             }
+            Outcome::GaveUp => {
+                page.set_reason(&self.give_up_reason());
+                page.set_state(State::Failed, 0);
+                self.tell(&Frame::Over { status: self.last_status });
+                FAILED
+            }
             Outcome::Crashed | Outcome::Killed => FAILED,
             Outcome::HandedOver => 0,
         });
@@ -505,7 +621,7 @@ impl Pump {
         let alone = self.group.launch.strategy != Strategy::Daemon || self.link.is_none();
         let files_go = match outcome {
             Outcome::StartFailed | Outcome::Ended => alone,
-            Outcome::Failed => development,
+            Outcome::Failed | Outcome::GaveUp => development,
             Outcome::Crashed | Outcome::Killed | Outcome::HandedOver => false,
         };
         if files_go {
@@ -532,7 +648,8 @@ fn relay_start(
         std::io::Result::Ok(stream)
     };
     let streams = [attempt("keep a stream", reader(0))?, attempt("keep a stream", reader(1))?];
-    let sinks = [number::RELAY_STDOUT, number::RELAY_STDERR].map(|number| sink::Sink::new(group.take(number)));
+    let sinks =
+        [number::RELAY_STDOUT, number::RELAY_STDERR].map(|number| sink::Sink::new(group.take(number)));
     // In strategy daemon the descriptor is only held, so that a write to stderr never breaks.
     let held = group.take(number::CRASH);
     let launch = &group.launch;
@@ -555,6 +672,7 @@ fn relay_start(
         why,
         message,
         cut_bytes,
+        recent: group.open_recent(),
         crash,
     })
 }

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 /// A role that is another process of this executable.
@@ -73,8 +74,10 @@ pub(crate) fn begin() -> Result<Group, RoleError> {
     attempt("block signals", signals::block_all())?;
     attempt("reset the fault signals", signals::default_faults())?;
     // All at once and before anything else opens a descriptor, which might get a number of the table.
-    let mut inherited: Vec<Option<OwnedFd>> = (0..=number::LAST).map(|n| (n > 2).then(|| fd::adopt(n))?).collect();
-    let mut take = |number: RawFd| usize::try_from(number).ok().and_then(|index| inherited.get_mut(index)?.take());
+    let mut inherited: Vec<Option<OwnedFd>> =
+        (0..=number::LAST).map(|n| (n > 2).then(|| fd::adopt(n))?).collect();
+    let mut take =
+        |number: RawFd| usize::try_from(number).ok().and_then(|index| inherited.get_mut(index)?.take());
     let (Some(launch_fd), Some(page_fd)) = (take(number::LAUNCH), take(number::PAGE)) else {
         return Err(RoleError::NotStartedByImmortal);
     };
@@ -132,6 +135,25 @@ impl Group {
         self.inherited.get_mut(usize::try_from(number).ok()?)?.take()
     }
 
+    /// The group's directory, or the temporary one if it has none.
+    pub(crate) fn directory(&self) -> PathBuf {
+        let own = self.launch.directory.clone();
+        own.map_or_else(std::env::temp_dir, |path| PathBuf::from(std::ffi::OsString::from_vec(path)))
+    }
+
+    /// The file of the recent output, if the group has a directory.
+    pub(crate) fn open_recent(&self) -> Option<File> {
+        let directory = PathBuf::from(std::ffi::OsString::from_vec(self.launch.directory.clone()?));
+        let path = GroupFiles::at(directory).recent();
+        match File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path) {
+            Ok(file) => Some(file),
+            Err(error) => {
+                log::warn!("`logs` will show nothing: {error}");
+                None
+            }
+        }
+    }
+
     /// Removes the group's files, if it has any.
     pub(crate) fn remove_files(&self) {
         if let (Some(directory), Some(lock)) = (self.launch.directory.clone(), &self.lock) {
@@ -186,7 +208,8 @@ impl Launching<'_> {
         let descriptors = descriptors.into_iter().chain(standard).collect();
         let candidates = [spawn::c_string(self.executable.as_os_str().as_bytes())?];
         let words = ["immortal", self.role.name(), self.name];
-        let arguments: Vec<CString> = words.iter().map(|word| spawn::c_string(*word)).collect::<Result<_, _>>()?;
+        let arguments: Vec<CString> =
+            words.iter().map(|word| spawn::c_string(*word)).collect::<Result<_, _>>()?;
         let environment = environment_strings(self.environment)?;
         let member = self.role.member();
         let child = spawn::Child {
@@ -195,6 +218,10 @@ impl Launching<'_> {
             environment: &environment,
             descriptors,
             directory: Some(c"/"),
+            identity: None,
+            limits: &[],
+            umask: None,
+            nice: None,
             session: true,
             detached,
             default_signals: false,

@@ -6,10 +6,11 @@ use crate::launch::{FORMAT, Launch, Policy, Program, Restart, Strategy, number, 
 use crate::loader::{self, CheckContext, CheckError, Checked, SearchPath, Spec, chain};
 use crate::options::{OptionError, RawOption};
 use crate::places::{self, Facts, GroupFiles, MonitorFacts, PlaceError};
+use crate::privileges::{self, PrivilegeError, Privileges};
 use crate::program::{self, ProgramError};
 use crate::role::{Launching, Role};
 use crate::state::{Member, Page};
-use crate::sys::{fd, socket};
+use crate::sys::{family, fd, socket};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -17,7 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Why a group was not started. Nothing of it is left then: no process and no file.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,9 @@ pub enum StartError {
     /// A monitor or its options.
     #[error(transparent)]
     Monitor(#[from] CheckError),
+    /// User, group, limits or priority.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
     /// The program cannot be executed.
     #[error(transparent)]
     Program(#[from] ProgramError),
@@ -72,7 +76,11 @@ impl StartError {
             Self::Monitor(error) if error.is_usage() => 2,
             Self::Program(error) => error.status(),
             Self::Role { status, .. } => *status,
-            Self::Monitor(_) | Self::Place(_) | Self::NoExecutable | Self::System { .. } => 125,
+            Self::Monitor(_)
+            | Self::Privileges(_)
+            | Self::Place(_)
+            | Self::NoExecutable
+            | Self::System { .. } => 125,
         }
     }
 
@@ -84,7 +92,7 @@ impl StartError {
             Self::Place(error) => error.hint(),
             Self::Role { hint, .. } => hint.clone(),
             Self::NoExecutable => Some("give its path with Start::executable".into()),
-            Self::Usage { .. } | Self::Program(_) | Self::System { .. } => None,
+            Self::Usage { .. } | Self::Privileges(_) | Self::Program(_) | Self::System { .. } => None,
         }
     }
 }
@@ -140,6 +148,7 @@ pub struct Start {
     options: Vec<OsString>,
     monitor_path: Vec<PathBuf>,
     working_directory: Option<PathBuf>,
+    privileges: Privileges,
     policy: Policy,
     relay: bool,
     executable: Option<PathBuf>,
@@ -156,6 +165,7 @@ impl Start {
             options: Vec::new(),
             monitor_path: Vec::new(),
             working_directory: None,
+            privileges: Privileges::default(),
             policy: Policy::default(),
             relay: true,
             executable: None,
@@ -210,6 +220,16 @@ impl Start {
         self
     }
 
+    /// Sets variables of the process's environment from a file: lines `KEY=VALUE`, a value perhaps in quotes;
+    /// empty lines and those that begin with `#` or `;` count for nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a line is none of these.
+    pub fn env_file(mut self, path: impl AsRef<Path>) -> Result<Self, StartError> {
+        self.program.env.extend(program::read_env_file(path.as_ref())?);
+        Ok(self)
+    }
+
     /// Starts the process's environment empty.
     pub fn env_clear(mut self) -> Self {
         self.program.env_clear = true;
@@ -219,6 +239,36 @@ impl Start {
     /// Chooses the working directory of the process; default: the caller's.
     pub fn cwd(mut self, directory: impl Into<PathBuf>) -> Self {
         self.working_directory = Some(directory.into());
+        self
+    }
+
+    /// Runs the process as this user (name or number), with the user's groups.
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.privileges.user = Some(user.into());
+        self
+    }
+
+    /// Runs the process in this group (name or number) instead of the user's.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.privileges.group = Some(group.into());
+        self
+    }
+
+    /// Sets a resource limit of the process: `NAME=SOFT[:HARD]`, as in `nofile=1024:4096`.
+    pub fn rlimit(mut self, limit: impl Into<String>) -> Self {
+        self.privileges.limits.push(limit.into());
+        self
+    }
+
+    /// Sets the file mode creation mask of the process.
+    pub fn umask(mut self, mask: u32) -> Self {
+        self.program.umask = Some(mask & 0o777);
+        self
+    }
+
+    /// Sets the priority of the process, from -20 to 19.
+    pub fn nice(mut self, nice: i32) -> Self {
+        self.program.nice = Some(nice);
         self
     }
 
@@ -257,6 +307,19 @@ impl Start {
     /// Says how much of the pump's stderr the daemon keeps, in bytes; default: 1 MiB.
     pub fn buffer_limit(mut self, bytes: u64) -> Self {
         self.policy.buffer_limit = bytes;
+        self
+    }
+
+    /// Counts the group as started only when the process says `READY=1` to its `NOTIFY_SOCKET`, within this
+    /// span; default: as soon as it is executed.
+    pub fn ready_notify(mut self, within: Duration) -> Self {
+        self.policy.ready_within = Some(within);
+        self
+    }
+
+    /// Gives up after so many respawns in a row without a stable run; default: never.
+    pub fn max_restarts(mut self, count: u32) -> Self {
+        self.policy.max_restarts = Some(count);
         self
     }
 
@@ -311,6 +374,7 @@ impl Start {
         self.program.caller_directory = caller.clone().into_os_string().into_vec();
         self.program.directory = directory.into_os_string().into_vec();
         let inherited: Vec<_> = std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect();
+        self.privileges.apply(&mut self.program)?;
         let environment = program::environment(&self.program, &inherited);
         program::prepare(&self.program, &environment)?;
         program::verify(&self.program, &environment)?;
@@ -367,7 +431,11 @@ fn default_name(file: &[u8]) -> String {
     let base = Path::new(OsStr::from_bytes(file)).file_name().map_or(file, OsStr::as_bytes);
     let mut name: String = base
         .iter()
-        .map(|byte| if byte.is_ascii_alphanumeric() || b"._@-".contains(byte) { char::from(*byte) } else { '_' })
+        .map(
+            |byte| {
+                if byte.is_ascii_alphanumeric() || b"._@-".contains(byte) { char::from(*byte) } else { '_' }
+            },
+        )
         .take(64)
         .collect();
     if name.is_empty() || name.starts_with(['.', '-']) {
@@ -437,9 +505,9 @@ impl Begun {
 
 impl Verified {
     fn launch(mut self) -> Result<Started, StartError> {
-        let begun = Begun::new(&self.launch.name, self.launch.strategy)?;
+        let mut begun = Begun::new(&self.launch.name, self.launch.strategy)?;
         begun.page.set_member(Member::Launcher, nix::unistd::getpid().as_raw());
-        let result = self.launch_in(&begun);
+        let result = self.launch_in(&mut begun);
         if result.is_err() {
             begun.remove();
         }
@@ -447,7 +515,7 @@ impl Verified {
         result
     }
 
-    fn launch_in(&mut self, begun: &Begun) -> Result<Started, StartError> {
+    fn launch_in(&mut self, begun: &mut Begun) -> Result<Started, StartError> {
         let strategy = self.launch.strategy;
         if let Some((files, _)) = &begun.files {
             self.launch.directory = Some(files.directory.clone().into_os_string().into_vec());
@@ -455,6 +523,12 @@ impl Verified {
         }
         let launch = attempt("hand over the launch data", fd::sealed(&self.launch.encode()))?;
         let streams = [attempt("make a pipe", fd::pipe())?, attempt("make a pipe", fd::pipe())?];
+        if let Some(identity) = &self.launch.program.identity {
+            // So that the user may open /dev/stdout and /dev/stderr.
+            for (_, writer) in &streams {
+                attempt("give the streams to the user", fd::give(writer, identity.uid, identity.gid))?;
+            }
+        }
         let (ours, theirs) = attempt("make a socket pair", socket::pair())?;
         let mut descriptors = vec![
             (launch.as_fd(), number::LAUNCH),
@@ -501,17 +575,14 @@ impl Verified {
         drop(theirs);
         let mut link = attempt("keep the link", Link::new(ours))?;
         match attempt("wait for the group", wait_for_result(&mut link))? {
-            Some(Frame::Started { process_pid }) => {
-                let pids = begun.page.pids();
-                let pids = GroupPids {
-                    process: process_pid,
-                    monitor: pids.pump,
-                    daemon: (pids.daemon != 0).then_some(pids.daemon),
-                };
-                let attached = attached.map(|(parts, pump)| parts.attach(link, pump));
+            Some(Frame::Started { process_pid, pump_pid, daemon_pid }) => {
+                let daemon = (daemon_pid != 0).then_some(daemon_pid);
+                let pids = GroupPids { process: process_pid, monitor: pump_pid, daemon };
+                let attached = attached.map(|(parts, pump)| parts.attach(link, pump, begun.files.take()));
                 Ok(Started { name: self.launch.name.clone(), pids, attached })
             }
             failed => {
+                wait_until_gone(begun.page);
                 let stderr = attached.map(|(parts, pump)| parts.give_up(pump));
                 let line = match (stderr, &begun.files) {
                     (Some(text), _) => places::last_line(&text),
@@ -534,11 +605,20 @@ fn wait_for_result(link: &mut Link) -> io::Result<Option<Frame>> {
             Err(error) => return Err(error.into()),
         }
         let (frames, gone) = link.receive();
-        for frame in frames {
+        for (index, frame) in frames.iter().enumerate() {
             match frame {
-                Frame::Started { .. } => return Ok(Some(frame)),
-                Frame::Failed { .. } => failed = Some(frame),
-                Frame::Ending | Frame::Terminated | Frame::Over { .. } | Frame::Stop | Frame::Kill => {}
+                Frame::Started { .. } => {
+                    // A program that ends at once has its end behind its start.
+                    link.put_back(&frames[index + 1..]);
+                    return Ok(Some(frame.clone()));
+                }
+                Frame::Failed { .. } => failed = Some(frame.clone()),
+                Frame::Ending
+                | Frame::GivingUp { .. }
+                | Frame::Terminated
+                | Frame::Over { .. }
+                | Frame::Stop
+                | Frame::Kill => {}
             }
         }
         if gone {
@@ -547,12 +627,24 @@ fn wait_for_result(link: &mut Link) -> io::Result<Option<Frame>> {
     }
 }
 
+/// The roles have closed everything; they are gone within a moment.
+fn wait_until_gone(page: Page) {
+    let pids = page.pids();
+    let patience = Instant::now() + Duration::from_secs(2);
+    while [pids.pump, pids.daemon].iter().any(|pid| family::runs(*pid, 0)) && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn failure(frame: Option<Frame>, line: Option<String>) -> StartError {
     match frame {
-        Some(Frame::Failed { status, text, hint }) => StartError::Role { status, text: loader::one_line(&text), hint },
+        Some(Frame::Failed { status, text, hint }) => {
+            StartError::Role { status, text: loader::without_location(&loader::one_line(&text)), hint }
+        }
         Some(_) | None => {
             let why = line.unwrap_or_else(|| "it left no text".into());
-            StartError::Role { status: 125, text: format!("the pump died: {why}"), hint: None }
+            let text = format!("the pump died: {}", loader::without_location(&why));
+            StartError::Role { status: 125, text, hint: None }
         }
     }
 }
@@ -585,6 +677,11 @@ fn facts(launch: &Launch) -> Facts {
             "cwd": lossy(&launch.program.directory),
             "env": serde_json::Map::from_iter(environment),
             "env_clear": launch.program.env_clear,
+            "uid": launch.program.identity.as_ref().map(|identity| identity.uid),
+            "gid": launch.program.identity.as_ref().map(|identity| identity.gid),
+            "umask": launch.program.umask.map(|mask| format!("{mask:04o}")),
+            "nice": launch.program.nice,
+            "rlimits": launch.program.limits.iter().map(privileges::show).collect::<Vec<_>>(),
             "options": serde_json::Map::from_iter(monitors),
             "restart": policy.restart.name(),
             "stable": span(policy.stable),
@@ -594,6 +691,8 @@ fn facts(launch: &Launch) -> Facts {
             "stop_timeout": span(policy.stop_timeout),
             "setup_timeout": span(policy.setup_timeout),
             "buffer_limit": policy.buffer_limit,
+            "max_restarts": policy.max_restarts,
+            "ready_timeout": policy.ready_within.map(span),
             "on_crash": "respawn",
         }),
         stop_signal: policy.stop_signal,

@@ -51,12 +51,14 @@ enum Word {
     Why,
     /// Bytes missing before the message of the next `setup`.
     MessageCut,
-    /// 1 once the process was executed for the first time.
+    /// 1 once the start of the group has succeeded.
     Executed,
     /// 1 when the process ended and is not to be respawned.
     Held,
     StdoutOffset,
     StderrOffset,
+    /// 1 once SIGKILL was needed to end the group.
+    Killed,
     ReasonLength,
     ReportLength,
 }
@@ -231,17 +233,16 @@ impl Page {
         self.set(Word::State, state as u64);
     }
 
-    /// What is going on.
-    pub(crate) fn state(self) -> State {
-        State::from_number(self.get(Word::State))
-    }
-
     /// Notes that the process runs since now.
     pub(crate) fn process_started(self, respawn: bool) {
         self.set(Word::Since, clock::wall_ns());
         if respawn {
             self.word(Word::Restarts).fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    /// Notes that the start of the group has succeeded.
+    pub(crate) fn set_there(self) {
         self.set(Word::Executed, 1);
     }
 
@@ -290,6 +291,11 @@ impl Page {
     /// See [`Page::set_unstable`].
     pub(crate) fn unstable(self) -> u32 {
         u32::try_from(self.get(Word::Unstable)).unwrap_or(u32::MAX)
+    }
+
+    /// Notes that a polite stop was not enough.
+    pub(crate) fn set_killed(self) {
+        self.set(Word::Killed, 1);
     }
 
     /// Whether the process ended and is not to be respawned by itself.
@@ -359,11 +365,24 @@ impl Snapshot {
     }
 
     fn read_once(path: &Path) -> Option<Self> {
-        let bytes = std::fs::read(path).ok()?;
+        Self::of_bytes(&std::fs::read(path).ok()?)
+    }
+
+    /// Reads the page of an open file, which the group may have removed meanwhile.
+    pub(crate) fn of_file(file: &File) -> Option<Self> {
+        use std::os::unix::fs::FileExt;
+        let mut bytes = vec![0; page::BYTES];
+        file.read_exact_at(&mut bytes, 0).ok()?;
+        Self::of_bytes(&bytes)
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Option<Self> {
         if bytes.len() < page::BYTES {
             return None;
         }
-        let words = bytes.chunks_exact(8).map(|b| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]));
+        let words = bytes
+            .chunks_exact(8)
+            .map(|b| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]));
         let snapshot = Self { words: words.take(WORDS).collect() };
         let known = snapshot.get(Word::Magic) == MAGIC && snapshot.get(Word::Format) == FORMAT;
         (known && snapshot.get(Word::Boot) == family::boot_id()).then_some(snapshot)
@@ -380,11 +399,6 @@ impl Snapshot {
         if family::runs(pid, self.get(started)) { pid } else { 0 }
     }
 
-    /// Pid of a member as the page has it, alive or not.
-    pub(crate) fn noted(&self, member: Member) -> i32 {
-        number_pid(self.get(member.words().0))
-    }
-
     /// Whether a pump or daemon lives, or the parent that is about to start one.
     pub(crate) fn has_roles(&self) -> bool {
         [Member::Pump, Member::Daemon, Member::Launcher].iter().any(|member| self.alive(*member) != 0)
@@ -393,7 +407,10 @@ impl Snapshot {
     /// What is going on, as the roles wrote it and as far as it can still be true.
     pub(crate) fn state(&self) -> State {
         if self.has_roles() {
-            State::from_number(self.get(Word::State))
+            let noted = State::from_number(self.get(Word::State));
+            // Somebody has just died and it is not noted yet: a new one comes.
+            let whole = self.alive(Member::Process) != 0 && self.alive(Member::Pump) != 0;
+            if noted == State::Running && !whole { State::Starting } else { noted }
         } else if self.alive(Member::Process) != 0 {
             State::Orphaned
         } else {
@@ -404,6 +421,11 @@ impl Snapshot {
     /// Whether the process was ever executed.
     pub(crate) fn executed(&self) -> bool {
         self.get(Word::Executed) == 1
+    }
+
+    /// Whether SIGKILL was needed.
+    pub(crate) fn killed(&self) -> bool {
+        self.get(Word::Killed) == 1
     }
 
     /// Wall clock of the process's start, nanoseconds.
@@ -446,7 +468,8 @@ impl Snapshot {
 
     fn text(&self, range: std::ops::Range<usize>, length: Word) -> Option<String> {
         let length = usize::try_from(self.get(length)).ok()?.min(range.len() * 8);
-        let bytes: Vec<u8> = self.words[range].iter().flat_map(|word| word.to_le_bytes()).take(length).collect();
+        let bytes: Vec<u8> =
+            self.words[range].iter().flat_map(|word| word.to_le_bytes()).take(length).collect();
         (length > 0).then(|| String::from_utf8_lossy(&bytes).into_owned())
     }
 }

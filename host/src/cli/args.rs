@@ -1,10 +1,12 @@
 //! The one definition of the command line.
 
+use super::names;
 use super::report::Failure;
 use crate::launch::{Restart, Strategy};
 use crate::signal;
 use crate::start::{Start, StartError};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::ArgValueCandidates;
 use immortal_monitor_api::scalar;
 use log::LevelFilter;
 use std::ffi::{OsStr, OsString};
@@ -53,6 +55,7 @@ pub(super) enum Command {
     /// Shows one group in full
     Status {
         /// Name of the group
+        #[arg(add = ArgValueCandidates::new(names::groups))]
         name: String,
         /// Prints JSON
         #[arg(long)]
@@ -61,7 +64,7 @@ pub(super) enum Command {
     /// Ends whole groups; returns when every process of theirs is gone
     Stop {
         /// Names of the groups
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(required_unless_present = "all", conflicts_with = "all", add = ArgValueCandidates::new(names::groups))]
         names: Vec<String>,
         /// Ends every group
         #[arg(long)]
@@ -70,8 +73,52 @@ pub(super) enum Command {
     /// Restarts the process of groups; returns when the new one runs
     Restart {
         /// Names of the groups
-        #[arg(required = true)]
+        #[arg(required = true, add = ArgValueCandidates::new(names::groups))]
         names: Vec<String>,
+    },
+    /// Sends a signal to the process of a group
+    Signal {
+        /// Name of the group
+        #[arg(add = ArgValueCandidates::new(names::groups))]
+        name: String,
+        /// The signal: TERM, SIGHUP, 10, …
+        #[arg(value_parser = signal::parse)]
+        signal: i32,
+    },
+    /// Prints a unit that brings a running group back after a reboot; it holds the values of its options
+    Unit {
+        /// Name of the group
+        #[arg(add = ArgValueCandidates::new(names::groups))]
+        name: String,
+        /// For systemd (default)
+        #[arg(long)]
+        systemd: bool,
+        /// For launchd
+        #[arg(long, conflicts_with = "systemd")]
+        launchd: bool,
+        /// For a compose file
+        #[arg(long, conflicts_with_all = ["systemd", "launchd"])]
+        compose: bool,
+    },
+    /// Prints a script that completes commands, options, and the names of groups and monitors
+    Completions {
+        /// The shell
+        #[arg(value_parser = ["bash", "elvish", "fish", "powershell", "zsh"])]
+        shell: String,
+    },
+    /// Prints the manual page
+    Man,
+    /// Shows the recent output of a group, whatever its monitors do with it
+    Logs {
+        /// Name of the group
+        #[arg(add = ArgValueCandidates::new(names::groups))]
+        name: String,
+        /// How many lines
+        #[arg(short = 'n', long, value_name = "LINES", default_value_t = 20)]
+        lines: usize,
+        /// Goes on as output comes, until the group ends
+        #[arg(short, long)]
+        follow: bool,
     },
 }
 
@@ -87,6 +134,12 @@ enum RestartArg {
     Always,
     OnFailure,
     Never,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ReadyArg {
+    Exec,
+    Notify,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -106,7 +159,7 @@ pub(super) struct StartArgs {
     #[arg(short, long, alias = "mode", value_enum, default_value = "unattached")]
     strategy: StrategyArg,
     /// Monitor, by path or by name; repeatable [default: log]
-    #[arg(short, long, value_name = "[LABEL=]PATH_OR_NAME")]
+    #[arg(short, long, value_name = "[LABEL=]PATH_OR_NAME", add = ArgValueCandidates::new(names::monitors))]
     monitor: Vec<OsString>,
     /// Monitor option; repeatable; KEY:=JSON for raw JSON, KEY=@FILE to read the value from a file, LABEL.KEY to
     /// address one monitor
@@ -124,6 +177,24 @@ pub(super) struct StartArgs {
     /// Working directory of the process [default: the caller's]
     #[arg(long, value_name = "DIR")]
     cwd: Option<PathBuf>,
+    /// Reads variables of the process's environment from a file of KEY=VALUE lines; repeatable
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Runs the process as this user, with the user's groups
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Runs the process in this group
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
+    /// File mode creation mask of the process, in octal
+    #[arg(long, value_name = "MASK", value_parser = octal)]
+    umask: Option<u32>,
+    /// Resource limit of the process; repeatable
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    rlimit: Vec<String>,
+    /// Priority of the process, from -20 to 19
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-20..=19))]
+    nice: Option<i32>,
     /// When to respawn
     #[arg(long, value_enum, default_value = "always")]
     restart: RestartArg,
@@ -139,12 +210,21 @@ pub(super) struct StartArgs {
     /// Longest pause
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = scalar::duration)]
     backoff_max: Duration,
+    /// Gives up after so many respawns in a row without a stable run [default: unlimited]
+    #[arg(long, value_name = "N")]
+    max_restarts: Option<u32>,
     /// Signal of a polite stop
     #[arg(long, value_name = "SIG", default_value = "TERM", value_parser = signal::parse)]
     stop_signal: i32,
     /// How long a polite stop may take before SIGKILL
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = scalar::duration)]
     stop_timeout: Duration,
+    /// When the program counts as started: when it is executed, or when it says so to its NOTIFY_SOCKET
+    #[arg(long, value_enum, default_value = "exec")]
+    ready: ReadyArg,
+    /// How long the program may take to say so
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = scalar::duration)]
+    ready_timeout: Duration,
     /// How long a monitor may take to be ready
     #[arg(long, value_name = "DUR", default_value = "30s", value_parser = scalar::duration)]
     setup_timeout: Duration,
@@ -164,8 +244,20 @@ pub(super) struct StartArgs {
     #[arg(long)]
     pub(super) json: bool,
     /// The program, and all that belongs to it
-    #[arg(required = true, trailing_var_arg = true, value_names = ["FILE", "ARGS"])]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        value_names = ["FILE", "ARGS"],
+        value_hint = clap::ValueHint::CommandWithArguments
+    )]
     program: Vec<OsString>,
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mask) if mask <= 0o777 => Ok(mask),
+        Ok(_) | Err(_) => Err("a mask is an octal number up to 777, such as 022".into()),
+    }
 }
 
 fn usage(what: impl Into<String>, why: impl Into<String>) -> Failure {
@@ -218,6 +310,12 @@ impl StartArgs {
             .buffer_limit(self.buffer_limit)
             .relay(!self.no_relay)
             .executable(crate::role::own_executable());
+        if matches!(self.ready, ReadyArg::Notify) {
+            start = start.ready_notify(self.ready_timeout);
+        }
+        if let Some(count) = self.max_restarts {
+            start = start.max_restarts(count);
+        }
         if let Some(name) = self.name {
             start = start.name(name);
         }
@@ -229,6 +327,22 @@ impl StartArgs {
         }
         if self.env_clear {
             start = start.env_clear();
+        }
+        if let Some(user) = self.user {
+            start = start.user(user);
+        }
+        if let Some(group) = self.group {
+            start = start.group(group);
+        }
+        if let Some(mask) = self.umask {
+            start = start.umask(mask);
+        }
+        if let Some(nice) = self.nice {
+            start = start.nice(nice);
+        }
+        start = self.rlimit.into_iter().fold(start, Start::rlimit);
+        for path in &self.env_file {
+            start = start.env_file(path)?;
         }
         for variable in &self.env {
             let (key, value) = pair(variable)?;

@@ -49,19 +49,13 @@ impl From<io::Error> for Failure {
 /// A wrong command line: one line and a hint, or the help that was asked for.
 pub(super) fn usage(error: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind;
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            if error.print().is_err() {
-                return ExitCode::FAILURE;
-            }
-            return ExitCode::SUCCESS;
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            eprintln!("error: command line: a command is missing");
-            eprintln!("hint: immortal --help lists them");
-            return ExitCode::from(2);
-        }
-        _ => {}
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        eprintln!("error: command line: a command is missing");
+        eprintln!("hint: immortal --help lists them");
+        return ExitCode::from(2);
     }
     let text = error.to_string();
     let what: Vec<&str> = text
@@ -81,6 +75,19 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
 pub(super) fn json(value: &Value) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{value}")
+}
+
+/// Writes bytes; a reader that has had enough, as `head` has, is no error.
+pub(super) fn bytes(bytes: &[u8]) -> io::Result<()> {
+    match io::stdout().lock().write_all(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Writes one line.
+pub(super) fn line(text: &str) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{text}")
 }
 
 /// The text of a JSON value, without quotes.
@@ -111,7 +118,7 @@ pub(super) fn started(started: &Started) -> io::Result<()> {
 
 /// A span as people say it.
 fn span(seconds: f64) -> String {
-    let seconds = seconds as u64;
+    let seconds = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),

@@ -21,8 +21,8 @@ pub(crate) enum ClientError {
     Refused(String),
 }
 
-/// Asks for something and waits for the answer.
-pub(crate) fn request(files: &GroupFiles, command: Command) -> Result<(), ClientError> {
+/// Asks for something and waits for the answer, which holds arguments if these were asked for.
+pub(crate) fn request(files: &GroupFiles, command: Command) -> Result<Vec<String>, ClientError> {
     let mut stream = socket::connect(&files.directory, CONTROL).map_err(ClientError::Unreachable)?;
     let broken = ClientError::Broken;
     stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
@@ -35,5 +35,9 @@ pub(crate) fn request(files: &GroupFiles, command: Command) -> Result<(), Client
         return Err(broken(io::ErrorKind::UnexpectedEof.into()));
     }
     let answer: Answer = serde_json::from_str(&answer).map_err(|e| broken(e.into()))?;
-    if answer.ok { Ok(()) } else { Err(ClientError::Refused(answer.error.unwrap_or_default())) }
+    if answer.ok {
+        Ok(answer.arguments.unwrap_or_default())
+    } else {
+        Err(ClientError::Refused(answer.error.unwrap_or_default()))
+    }
 }

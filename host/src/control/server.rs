@@ -83,6 +83,15 @@ impl Server {
 
     /// Answers a client, if it is still there.
     pub(crate) fn answer(&mut self, id: ClientId, result: Result<(), String>) {
+        self.answer_with(id, result.map(|()| None));
+    }
+
+    /// Answers a client with the arguments it has asked for.
+    pub(crate) fn answer_arguments(&mut self, id: ClientId, arguments: Vec<String>) {
+        self.answer_with(id, Ok(Some(arguments)));
+    }
+
+    fn answer_with(&mut self, id: ClientId, result: Result<Option<Vec<String>>, String>) {
         if let Some(client) = self.clients.iter_mut().find(|client| client.id == id) {
             client.answer(result);
         }
@@ -124,8 +133,12 @@ impl Client {
     }
 
     /// A client that does not read its answer loses it.
-    fn answer(&mut self, result: Result<(), String>) {
-        let answer = Answer { v: VERSION, ok: result.is_ok(), error: result.err() };
+    fn answer(&mut self, result: Result<Option<Vec<String>>, String>) {
+        let (arguments, error) = match result {
+            Ok(arguments) => (arguments, None),
+            Err(error) => (None, Some(error)),
+        };
+        let answer = Answer { v: VERSION, ok: error.is_none(), error, arguments };
         let mut line = serde_json::to_vec(&answer).unwrap_or_default();
         line.push(b'\n');
         if let Err(error) = self.stream.write_all(&line) {

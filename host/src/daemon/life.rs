@@ -32,6 +32,8 @@ pub(crate) enum Event {
     Started,
     /// The pump says that the group is to end.
     PumpEnds,
+    /// The pump says that the group has failed: the process died too often.
+    PumpGivesUp,
     /// The pump got SIGTERM.
     PumpTerminated,
     /// The pump died; `jitter`: 0 to 200 per mille for a pause.
@@ -74,6 +76,8 @@ pub(crate) enum Outcome {
     StartFailed,
     /// The group has ended as it was asked to.
     Ended,
+    /// The process or the pump died too often.
+    GaveUp,
     /// This daemon was killed; the pump executes a new one.
     Killed,
 }
@@ -104,6 +108,7 @@ pub(crate) struct Life {
     phase: Phase,
     executed: bool,
     ending: bool,
+    failed: bool,
     unstable: u32,
     last: (Duration, u16),
     terminated: bool,
@@ -119,6 +124,7 @@ impl Life {
             phase,
             executed,
             ending: false,
+            failed: false,
             unstable: 0,
             last: (Duration::ZERO, 0),
             terminated: false,
@@ -160,10 +166,18 @@ impl Life {
     fn take(&mut self, event: Event, out: &mut Vec<Action>) {
         match event {
             Event::PredecessorGone if self.phase == Phase::Succeeding => {
-                if self.ending { self.sweep(out) } else { self.spawn(out) }
+                if self.ending {
+                    self.sweep(out)
+                } else {
+                    self.spawn(out)
+                }
             }
             Event::Started => self.executed = true,
             Event::PumpEnds => self.ending = true,
+            Event::PumpGivesUp => {
+                self.ending = true;
+                self.failed = true;
+            }
             Event::PumpTerminated => {
                 self.pump_terminated = true;
                 if self.terminated {
@@ -220,7 +234,8 @@ impl Life {
             return self.go(Outcome::StartFailed, out);
         }
         if self.ending {
-            return self.go(Outcome::Ended, out);
+            let outcome = if self.failed { Outcome::GaveUp } else { Outcome::Ended };
+            return self.go(outcome, out);
         }
         let (ran, jitter) = self.last;
         // What could not even be started was not stable, however short a stable run may be.
@@ -229,6 +244,9 @@ impl Life {
             return self.spawn(out);
         }
         self.unstable = self.unstable.saturating_add(1);
+        if self.policy.gives_up(self.unstable) {
+            return self.go(Outcome::GaveUp, out);
+        }
         match pause(&self.policy, self.unstable, jitter) {
             Duration::ZERO => self.spawn(out),
             pause => {

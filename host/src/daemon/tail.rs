@@ -19,7 +19,12 @@ pub(super) struct Tail {
 
 impl Tail {
     pub(super) fn new(limit_bytes: u64) -> Self {
-        Self { limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX), bytes: Vec::new(), total: 0, window: None }
+        Self {
+            limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX),
+            bytes: Vec::new(),
+            total: 0,
+            window: None,
+        }
     }
 
     /// Adds bytes that came at this moment. True: they come too fast.

@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 use immortal_monitor_api::abi;
 
 use super::host_table::{Host, borrow, size_u32, this_thread};
-use super::{Library, one_line};
+use super::{Library, one_line, without_location};
 use crate::options::{OptionValue, ValueKind};
 
 /// What `setup` answered.
@@ -133,6 +133,9 @@ impl fmt::Display for HookError {
             // A refusal of options is a message to the user, who knows of no hooks.
             (text, false) if *hook == "check" => {
                 write!(f, "monitor {label}: {}", one_line(split_hint(text).0))
+            }
+            (text, true) if *hook == "check" => {
+                write!(f, "monitor {label}: {hook}: {}", without_location(&one_line(text)))
             }
             (text, _) => write!(f, "monitor {label}: {hook}: {}", one_line(split_hint(text).0)),
         }

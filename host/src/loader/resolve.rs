@@ -31,7 +31,7 @@ pub enum ResolveError {
         name: String,
     },
     /// No directory of the list has a library of that name.
-    #[error("no monitor of the name `{name}`; looked in {}", listed(looked))]
+    #[error("monitor {name}: not found; looked in {}", listed(looked))]
     NotFound {
         /// The name.
         name: String,
@@ -338,7 +338,7 @@ mod tests {
     fn not_found_lists_where_it_looked() {
         let search = SearchPath { directories: vec!["/nowhere/a".into(), "/nowhere/b".into()] };
         let error = spec("foo").resolve(Path::new("/"), &search).unwrap_err();
-        assert_eq!(error.to_string(), "no monitor of the name `foo`; looked in /nowhere/a, /nowhere/b");
+        assert_eq!(error.to_string(), "monitor foo: not found; looked in /nowhere/a, /nowhere/b");
         assert!(!error.is_usage());
     }
 

@@ -13,22 +13,27 @@ use super::mail::{Command, Mail, Notice};
 use super::offer::Offer;
 use super::sink::Sink;
 use crate::loader::{
-    self, Checked, Dispositions, Event, EventKind, Instance, Output, Readiness, Settings, SetupArgs, Stream, Why,
+    self, Checked, Dispositions, Event, EventKind, Instance, Output, Readiness, Settings, SetupArgs, Stream,
+    Why,
 };
+use crate::recent::{CHUNK_BYTES, Ring};
 use crate::state::Page;
 use crate::sys::{clock, fd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The most that one read takes.
-const BUFFER_BYTES: usize = 128 * 1024;
 /// How long lines may gather after a short read.
 const GATHER: Duration = Duration::from_micros(500);
+/// The same for a stream whose pipe is full before that and cannot hold more: its writer would wait for us.
+const GATHER_IN_SMALL_PIPE: Duration = Duration::from_micros(50);
+/// What a pipe is made to hold that was found full, in bytes.
+const GROWN_PIPE_BYTES: i32 = 1024 * 1024;
 
 /// What the relay starts with.
 pub(super) struct Start {
@@ -45,6 +50,8 @@ pub(super) struct Start {
     pub(super) why: u32,
     pub(super) message: Vec<u8>,
     pub(super) cut_bytes: u64,
+    /// The file of the recent output.
+    pub(super) recent: Option<File>,
     /// Keeps an unattached pump's stderr within bounds.
     pub(super) crash: Option<super::crash_file::CrashFile>,
 }
@@ -78,8 +85,12 @@ struct Relay {
     streams: [OwnedFd; 2],
     sinks: [Sink; 2],
     offsets: [u64; 2],
-    buffer: Vec<u8>,
+    /// Made at the first byte.
+    ring: Option<Ring>,
+    recent: Option<File>,
     reading: bool,
+    gather: Duration,
+    grown: [bool; 2],
     crash: Option<super::crash_file::CrashFile>,
 }
 
@@ -90,8 +101,11 @@ impl Relay {
         let mut relay = Self {
             instances: Vec::with_capacity(monitors.len()),
             offsets: [page.offset(0), page.offset(1)],
-            buffer: Vec::new(),
+            ring: None,
+            recent: start.recent,
             reading: false,
+            gather: GATHER,
+            grown: [false; 2],
             crash: start.crash,
             mail,
             page,
@@ -131,14 +145,8 @@ impl Relay {
             abi::WHY_DAEMON_RESTART => Why::DaemonRestart,
             _ => Why::PumpRestart,
         };
-        let args = SetupArgs {
-            why,
-            kept: false,
-            process_pid: None,
-            message,
-            cut_bytes,
-            first_offset: self.offsets,
-        };
+        let args =
+            SetupArgs { why, kept: false, process_pid: None, message, cut_bytes, first_offset: self.offsets };
         let mut pending = Vec::new();
         for (index, instance) in self.instances.iter_mut().enumerate() {
             if instance.setup(&args)? == Readiness::Pending {
@@ -168,7 +176,7 @@ impl Relay {
             match self.read_both()? {
                 // A full buffer means that more waits: go on at once.
                 Took::Much => {}
-                Took::Little => self.sleep(Some(GATHER), false)?,
+                Took::Little => self.sleep(Some(self.gather), false)?,
                 Took::Nothing => {
                     self.idle()?;
                     self.sleep(None, true)?;
@@ -245,14 +253,29 @@ impl Relay {
     fn read_both(&mut self) -> Result<Took, Failure> {
         let mut took = Took::Nothing;
         for stream in 0..2 {
-            let count = self.read(stream, BUFFER_BYTES)?;
-            if count == BUFFER_BYTES {
-                took = Took::Much;
-            } else if count > 0 && took == Took::Nothing {
-                took = Took::Little;
+            match self.read(stream, CHUNK_BYTES)? {
+                (0, _) => {}
+                (count, asked) if count == asked => {
+                    took = Took::Much;
+                    self.grow(stream);
+                }
+                _ if took == Took::Nothing => took = Took::Little,
+                _ => {}
             }
         }
         Ok(took)
+    }
+
+    /// Gives a busy stream a larger pipe, once. A user may hold only so many pages in pipes: then lines gather for
+    /// a shorter time.
+    fn grow(&mut self, stream: usize) {
+        if std::mem::replace(&mut self.grown[stream], true) {
+            return;
+        }
+        if let Err(error) = fd::grow_pipe(&self.streams[stream], GROWN_PIPE_BYTES) {
+            log::debug!("the pipe of a busy stream stays small: {error}");
+            self.gather = GATHER_IN_SMALL_PIPE;
+        }
     }
 
     /// Delivers exactly what waits in a stream at this moment: reading until it is empty need not end when a
@@ -261,7 +284,7 @@ impl Relay {
         let mut left =
             fd::waiting(&self.streams[stream]).map_err(|error| broken("measuring a stream", error))?;
         while left > 0 {
-            match self.read(stream, left)? {
+            match self.read(stream, left)?.0 {
                 0 => break,
                 count => left -= count,
             }
@@ -269,24 +292,48 @@ impl Relay {
         Ok(())
     }
 
-    /// Reads at most this much of a stream and delivers it. 0: there is nothing now.
-    fn read(&mut self, stream: usize, most: usize) -> Result<usize, Failure> {
-        if self.buffer.is_empty() {
-            self.buffer = vec![0; BUFFER_BYTES];
-        }
-        let most = most.min(BUFFER_BYTES);
-        let count = loop {
-            match nix::unistd::read(&self.streams[stream], &mut self.buffer[..most]) {
-                Ok(count) => break count,
+    /// Reads at most this much of a stream and delivers it. Returns how much there was (0: nothing now) and how
+    /// much there was room for.
+    fn read(&mut self, stream: usize, most: usize) -> Result<(usize, usize), Failure> {
+        let mut ring = match self.ring.take() {
+            Some(ring) => ring,
+            None => self.make_ring()?,
+        };
+        let result = self.read_into(&mut ring, stream, most);
+        self.ring = Some(ring);
+        result
+    }
+
+    fn make_ring(&mut self) -> Result<Ring, Failure> {
+        Ring::new(self.recent.as_ref())
+            .or_else(|error| {
+                log::warn!("`logs` will show nothing: {error}");
+                Ring::new(None)
+            })
+            .map_err(|error| broken("making room for the output", error))
+    }
+
+    fn read_into(&mut self, ring: &mut Ring, stream: usize, most: usize) -> Result<(usize, usize), Failure> {
+        let (count, room) = loop {
+            let place = ring.place(most);
+            let room = place.len();
+            match nix::unistd::read(&self.streams[stream], place) {
+                Ok(count) => break (count, room),
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Ok(0),
+                Err(Errno::EAGAIN) => return Ok((0, room)),
+                Err(Errno::EFAULT) if self.recent.take().is_some() => {
+                    // The file has no room for its pages: from now on the memory is this process's own.
+                    log::warn!("`logs` shows nothing new: there is no room in the runtime directory");
+                    *ring = self.make_ring()?;
+                }
                 Err(error) => return Err(broken("reading a stream", error.into())),
             }
         };
         if count == 0 {
-            return Ok(0);
+            return Ok((0, room));
         }
-        let data = &self.buffer[..count];
+        ring.took(count);
+        let data = ring.last(count);
         let output = Output {
             stream: if stream == 0 { Stream::Stdout } else { Stream::Stderr },
             redelivered: false,
@@ -300,7 +347,7 @@ impl Relay {
         self.sinks[stream].write(data);
         self.offsets[stream] += count as u64;
         self.page.set_offset(stream, self.offsets[stream]);
-        Ok(count)
+        Ok((count, room))
     }
 
     /// Sleeps until a command comes, with `streams` also until there is something to read, at most `within`.
@@ -359,7 +406,8 @@ fn wait(fds: &mut [PollFd<'_>], within: Option<Duration>) -> io::Result<()> {
     let result = nix::poll::ppoll(fds, within.map(nix::sys::time::TimeSpec::from_duration), None);
     #[cfg(not(target_os = "linux"))]
     let result = {
-        let milliseconds = within.map_or(nix::poll::PollTimeout::NONE, |_| nix::poll::PollTimeout::from(1_u8));
+        let milliseconds =
+            within.map_or(nix::poll::PollTimeout::NONE, |_| nix::poll::PollTimeout::from(1_u8));
         nix::poll::poll(fds, milliseconds)
     };
     match result {

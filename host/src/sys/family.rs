@@ -40,6 +40,12 @@ pub(crate) fn leave(code: u8) -> ! {
     unsafe { libc::_exit(i32::from(code)) }
 }
 
+/// The priority of this process.
+pub(crate) fn nice() -> i32 {
+    // SAFETY: getpriority takes numbers only; 0 is this process.
+    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+}
+
 fn wait_id(kind: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> Result<Option<(i32, Exit)>, Errno> {
     // SAFETY: `siginfo_t` is plain data for which all zeroes is a value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };

@@ -76,7 +76,8 @@ fn unlinked() -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let directory = std::env::temp_dir();
     for attempt in 0..1000_u32 {
-        let path = directory.join(format!(".immortal-{}-{}-{attempt}", std::process::id(), super::clock::wall_ns()));
+        let path =
+            directory.join(format!(".immortal-{}-{}-{attempt}", std::process::id(), super::clock::wall_ns()));
         match File::options().read(true).write(true).create_new(true).mode(0o600).open(&path) {
             Ok(file) => {
                 std::fs::remove_file(&path)?;
@@ -110,4 +111,19 @@ pub(crate) fn waiting(fd: impl AsFd) -> io::Result<usize> {
 /// Makes a file that no path leads to, for a state page that nobody else reads.
 pub(crate) fn unlinked_page() -> io::Result<OwnedFd> {
     Ok(unlinked()?.into())
+}
+
+/// Makes a pipe hold this many bytes, where the system can and the user may.
+pub(crate) fn grow_pipe(pipe: impl AsFd, bytes: i32) -> io::Result<()> {
+    #[cfg(linux_path)]
+    fcntl(pipe, FcntlArg::F_SETPIPE_SZ(bytes))?;
+    #[cfg(portable_path)]
+    let _ = (pipe, bytes);
+    Ok(())
+}
+
+/// Gives a descriptor's file to a user.
+pub(crate) fn give(fd: impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
+    nix::unistd::fchown(fd, Some(uid.into()), Some(gid.into()))?;
+    Ok(())
 }

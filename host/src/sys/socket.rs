@@ -43,7 +43,8 @@ fn with_short_path<T>(directory: &Path, name: &str, f: impl Fn(&Path) -> io::Res
     }
     #[cfg(not(target_os = "linux"))]
     {
-        let link = Path::new("/tmp").join(format!(".immortal-{}-{}", std::process::id(), super::clock::wall_ns()));
+        let link =
+            Path::new("/tmp").join(format!(".immortal-{}-{}", std::process::id(), super::clock::wall_ns()));
         std::os::unix::fs::symlink(directory, &link)?;
         let result = f(&link.join(name));
         std::fs::remove_file(&link)?;
@@ -63,4 +64,73 @@ pub(crate) fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
         let (uid, _) = nix::unistd::getpeereid(stream)?;
         Ok(uid.as_raw())
     }
+}
+
+fn datagram_address(address: &std::ffi::OsStr) -> io::Result<std::os::unix::net::SocketAddr> {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::net::SocketAddr;
+    #[cfg(target_os = "linux")]
+    if let Some(name) = address.as_bytes().strip_prefix(b"@") {
+        use std::os::linux::net::SocketAddrExt;
+        return SocketAddr::from_abstract_name(name);
+    }
+    SocketAddr::from_pathname(Path::new(std::ffi::OsStr::from_bytes(address.as_bytes())))
+}
+
+/// Sends one datagram to a path, or on Linux to an abstract address that begins with `@`.
+pub(crate) fn send_datagram(address: &std::ffi::OsStr, bytes: &[u8]) -> io::Result<()> {
+    let socket = std::os::unix::net::UnixDatagram::unbound()?;
+    socket.send_to_addr(bytes, &datagram_address(address)?)?;
+    Ok(())
+}
+
+/// Listens for datagrams and returns the address to tell: on Linux an abstract one, which a process of any user
+/// and in any directory can reach, elsewhere a path.
+pub(crate) fn datagram_listener(
+    directory: &Path,
+) -> io::Result<(std::os::unix::net::UnixDatagram, std::ffi::OsString)> {
+    use std::os::unix::net::UnixDatagram;
+    #[cfg(linux_path)]
+    {
+        let _ = directory;
+        let mut random = [0; 16];
+        std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
+        let name = format!("@immortal-{:032x}", u128::from_ne_bytes(random));
+        let socket = UnixDatagram::bind_addr(&datagram_address(name.as_ref())?)?;
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::PassCred, &true)?;
+        Ok((socket, name.into()))
+    }
+    #[cfg(portable_path)]
+    {
+        let path = directory.join("notify");
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        Ok((UnixDatagram::bind(&path)?, path.into_os_string()))
+    }
+}
+
+/// Takes one datagram, and the pid of its sender where the system tells.
+pub(crate) fn receive_with_pid(
+    socket: &std::os::unix::net::UnixDatagram,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Option<i32>)> {
+    #[cfg(linux_path)]
+    {
+        use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
+        use std::io::IoSliceMut;
+        use std::os::fd::AsRawFd;
+        let mut space = nix::cmsg_space!(UnixCredentials);
+        let mut parts = [IoSliceMut::new(buffer)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+        let pid = message.cmsgs()?.find_map(|control| {
+            let ControlMessageOwned::ScmCredentials(sender) = control else { return None };
+            Some(sender.pid())
+        });
+        Ok((message.bytes, pid))
+    }
+    #[cfg(portable_path)]
+    Ok((socket.recv(buffer)?, None))
 }

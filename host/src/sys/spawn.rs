@@ -7,6 +7,7 @@
 
 #![expect(unsafe_code, reason = "fork, exec and what is allowed between them")]
 
+use crate::launch::{Identity, Limit};
 use nix::errno::Errno;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
@@ -14,7 +15,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Numbers at or above this one are used for the moment in which descriptors change places.
-const PARKED: RawFd = 200;
+const PARKED: RawFd = 32;
 
 /// A child to start.
 #[derive(Default)]
@@ -33,9 +34,17 @@ pub(crate) struct Child<'a> {
     pub(crate) session: bool,
     /// Becomes a child of init: an intermediate leads the new session, starts it, and ends at once.
     pub(crate) detached: bool,
+    /// User and groups to become.
+    pub(crate) identity: Option<&'a Identity>,
+    /// Resource limits to set.
+    pub(crate) limits: &'a [Limit],
+    pub(crate) umask: Option<u32>,
+    /// Priority, absolute.
+    pub(crate) nice: Option<c_int>,
     /// Starts with default signal dispositions and nothing blocked; otherwise with everything blocked.
     pub(crate) default_signals: bool,
     /// Gets this signal when the thread that started it dies (Linux).
+    #[cfg_attr(portable_path, expect(dead_code, reason = "no other system has such a signal"))]
     pub(crate) parent_death_signal: Option<c_int>,
     /// Where the child writes its own pid before it executes.
     pub(crate) pid_slot: Option<&'a AtomicU64>,
@@ -48,6 +57,9 @@ pub(crate) enum Step {
     Fork = 1,
     Descriptors,
     Directory,
+    Limits,
+    Priority,
+    Identity,
     Execute,
     /// Executed nothing though the file is there: its interpreter is missing.
     Interpreter,
@@ -55,13 +67,16 @@ pub(crate) enum Step {
 
 /// A child that was not started.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("{}", match step {
+#[error("{}: {}", match step {
     Step::Fork => "unable to fork",
     Step::Descriptors => "unable to hand over descriptors",
     Step::Directory => "unable to enter the working directory",
+    Step::Limits => "unable to set a resource limit",
+    Step::Priority => "unable to set the priority",
+    Step::Identity => "unable to become that user",
     Step::Execute => "unable to execute it",
     Step::Interpreter => "its interpreter is missing",
-})]
+}, errno.desc())]
 pub(crate) struct SpawnError {
     pub(crate) step: Step,
     pub(crate) errno: Errno,
@@ -73,7 +88,15 @@ impl SpawnError {
         match (self.step, self.errno) {
             (Step::Execute, Errno::ENOENT | Errno::ENOTDIR) => 127,
             (Step::Execute | Step::Interpreter, _) => 126,
-            (Step::Fork | Step::Descriptors | Step::Directory, _) => 125,
+            (
+                Step::Fork
+                | Step::Descriptors
+                | Step::Directory
+                | Step::Limits
+                | Step::Priority
+                | Step::Identity,
+                _,
+            ) => 125,
         }
     }
 }
@@ -87,9 +110,14 @@ struct Plan<'a> {
     parked: Vec<RawFd>,
     highest: RawFd,
     directory: *const c_char,
+    identity: Option<&'a Identity>,
+    limits: &'a [Limit],
+    umask: Option<u32>,
+    nice: Option<c_int>,
     session: bool,
     detached: bool,
     default_signals: bool,
+    #[cfg(linux_path)]
     parent_death_signal: c_int,
     parent: libc::pid_t,
     pid_slot: Option<&'a AtomicU64>,
@@ -116,9 +144,14 @@ impl<'a> Plan<'a> {
             highest: moves.iter().map(|(_, number)| *number).max().unwrap_or(2).max(2),
             moves,
             directory: child.directory.map_or(std::ptr::null(), CStr::as_ptr),
+            identity: child.identity,
+            limits: child.limits,
+            umask: child.umask,
+            nice: child.nice,
             session: child.session,
             detached: child.detached,
             default_signals: child.default_signals,
+            #[cfg(linux_path)]
             parent_death_signal: child.parent_death_signal.unwrap_or(0),
             parent: nix::unistd::getpid().as_raw(),
             pid_slot: child.pid_slot,
@@ -189,6 +222,31 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Sets limits, priority and umask, and then becomes the user, who may not be allowed to.
+    fn restrict(&self) -> Result<(), Step> {
+        for limit in self.limits {
+            let values = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
+            // SAFETY: `values` is a live rlimit; an unknown resource is refused by the kernel.
+            if unsafe { libc::setrlimit(limit.resource as _, &raw const values) } == -1 {
+                return Err(Step::Limits);
+            }
+        }
+        if let Some(nice) = self.nice {
+            // SAFETY: setpriority takes numbers only; 0 is this process.
+            if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) } == -1 {
+                return Err(Step::Priority);
+            }
+        }
+        if let Some(mask) = self.umask {
+            // SAFETY: umask takes a number; this process shares no file-system attributes (no CLONE_FS).
+            unsafe { libc::umask(libc::mode_t::try_from(mask).unwrap_or(0o22)) };
+        }
+        match self.identity {
+            Some(identity) if !become_user(identity) => Err(Step::Identity),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn reset_signals(&self) {
         // SAFETY: an all-zero sigaction is SIG_DFL with an empty mask and no flags; both calls are
         // async-signal-safe, and this process has signal tables of its own (no CLONE_SIGHAND).
@@ -209,18 +267,20 @@ impl<'a> Plan<'a> {
             // SAFETY: path, argv and envp are NUL-terminated strings and null-terminated arrays that live in
             // the parent, which does not run on before this process has executed or ended.
             unsafe { libc::execve(path, argv, envp) };
-            match Errno::last() {
-                Errno::ENOENT | Errno::ENOTDIR => {
-                    // SAFETY: as above.
-                    if unsafe { libc::access(path, libc::F_OK) } == 0 {
-                        Errno::set_raw(libc::ENOENT);
-                        return self.fail(Step::Interpreter);
-                    }
-                    Errno::set_raw(libc::ENOENT);
-                }
-                Errno::EACCES => refused = libc::EACCES,
-                _ => return self.fail(Step::Execute),
+            let error = Errno::last();
+            if error == Errno::EACCES {
+                refused = libc::EACCES;
+                continue;
             }
+            if !matches!(error, Errno::ENOENT | Errno::ENOTDIR) {
+                return self.fail(Step::Execute);
+            }
+            // SAFETY: as above.
+            if unsafe { libc::access(path, libc::F_OK) } == 0 {
+                Errno::set_raw(libc::ENOENT);
+                return self.fail(Step::Interpreter);
+            }
+            Errno::set_raw(libc::ENOENT);
         }
         if refused != 0 || self.candidates.is_empty() {
             Errno::set_raw(if refused == 0 { libc::ENOENT } else { refused });
@@ -236,6 +296,9 @@ impl<'a> Plan<'a> {
         }
         if !self.place_descriptors() {
             return self.fail(Step::Descriptors);
+        }
+        if let Err(step) = self.restrict() {
+            return self.fail(step);
         }
         // SAFETY: the directory is a NUL-terminated string of the parent.
         if !self.directory.is_null() && unsafe { libc::chdir(self.directory) } == -1 {
@@ -273,6 +336,29 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// The kernel's own calls: those of the C library would tell every thread of the program that shares this memory.
+#[cfg(linux_path)]
+fn become_user(identity: &Identity) -> bool {
+    let groups = &identity.groups;
+    // SAFETY: the pointer and length are those of a live array of the kernel's gid type; the others are numbers.
+    unsafe {
+        libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) == 0
+            && libc::syscall(libc::SYS_setresgid, identity.gid, identity.gid, identity.gid) == 0
+            && libc::syscall(libc::SYS_setresuid, identity.uid, identity.uid, identity.uid) == 0
+    }
+}
+
+#[cfg(portable_path)]
+fn become_user(identity: &Identity) -> bool {
+    let groups = &identity.groups;
+    // SAFETY: as above; this process has memory and threads of its own.
+    unsafe {
+        libc::setgroups(groups.len() as _, groups.as_ptr()) == 0
+            && libc::setgid(identity.gid) == 0
+            && libc::setuid(identity.uid) == 0
+    }
+}
+
 /// Starts the child and returns its pid once it has executed.
 pub(crate) fn spawn(child: &Child<'_>) -> Result<i32, SpawnError> {
     let mut plan = Plan::new(child);
@@ -281,8 +367,12 @@ pub(crate) fn spawn(child: &Child<'_>) -> Result<i32, SpawnError> {
     let mut before = nix::sys::signal::SigSet::empty();
     let all = nix::sys::signal::SigSet::all();
     let fork_error = |errno| SpawnError { step: Step::Fork, errno };
-    nix::sys::signal::pthread_sigmask(nix::sys::signal::SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before))
-        .map_err(fork_error)?;
+    nix::sys::signal::pthread_sigmask(
+        nix::sys::signal::SigmaskHow::SIG_SETMASK,
+        Some(&all),
+        Some(&mut before),
+    )
+    .map_err(fork_error)?;
     let result = start(&mut plan);
     nix::sys::signal::pthread_sigmask(nix::sys::signal::SigmaskHow::SIG_SETMASK, Some(&before), None)
         .map_err(fork_error)?;
@@ -298,7 +388,8 @@ pub(crate) fn spawn(child: &Child<'_>) -> Result<i32, SpawnError> {
 }
 
 fn step_of(number: c_int) -> Option<Step> {
-    [Step::Fork, Step::Descriptors, Step::Directory, Step::Execute, Step::Interpreter]
+    use Step::{Descriptors, Directory, Execute, Fork, Identity, Interpreter, Limits, Priority};
+    [Fork, Descriptors, Directory, Limits, Priority, Identity, Execute, Interpreter]
         .into_iter()
         .find(|step| *step as c_int == number)
 }
@@ -393,7 +484,8 @@ mod forked {
         let (reader, writer) = super::super::fd::pipe().map_err(|_| Errno::EMFILE)?;
         // The report must survive the placing of the descriptors.
         // SAFETY: fcntl takes numbers only.
-        let report = Errno::result(unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_DUPFD_CLOEXEC, super::PARKED) })?;
+        let report =
+            Errno::result(unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_DUPFD_CLOEXEC, super::PARKED) })?;
         plan.report = report;
         // SAFETY: the child makes async-signal-safe calls only and ends by exec or `_exit`.
         let pid = unsafe { libc::fork() };

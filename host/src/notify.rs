@@ -1,0 +1,75 @@
+//! Readiness as systemd's `sd_notify` has it: a datagram of `KEY=VALUE` lines to the socket in `NOTIFY_SOCKET`.
+//!
+//! immortal hears it from the process (`--ready notify`), on a socket of its own, and says it to whoever started
+//! immortal. The one is never passed on as the other.
+
+use crate::sys::socket;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
+
+/// Tells the service manager that started us, if one did and wants to know.
+pub(crate) fn tell_manager(text: &str) {
+    let Some(address) = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty()) else {
+        return;
+    };
+    if let Err(error) = socket::send_datagram(&address, text.as_bytes()) {
+        log::warn!("telling the service manager: {error}");
+    }
+}
+
+/// Where a process says that it is ready.
+#[derive(Debug)]
+pub(crate) struct Ear {
+    socket: UnixDatagram,
+    address: OsString,
+}
+
+impl Ear {
+    /// Opens one; `directory` is used where the system has no abstract addresses.
+    pub(crate) fn open(directory: &std::path::Path) -> io::Result<Self> {
+        let (socket, address) = socket::datagram_listener(directory)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, address })
+    }
+
+    /// The value of `NOTIFY_SOCKET`.
+    pub(crate) fn address(&self) -> &OsString {
+        &self.address
+    }
+
+    /// Takes what was said; true if a sender whom `accept` knows by its pid said `READY=1`. A sender whose pid
+    /// the system does not tell is accepted: its address was told to the process alone.
+    pub(crate) fn hears_ready(&self, accept: impl Fn(i32) -> bool) -> bool {
+        let mut ready = false;
+        let mut text = [0; 4096];
+        while let Ok((count, sender)) = socket::receive_with_pid(&self.socket, &mut text) {
+            let says_so = text[..count].split(|byte| *byte == b'\n').any(|line| line == b"READY=1");
+            ready |= says_so && sender.is_none_or(&accept);
+        }
+        ready
+    }
+}
+
+impl AsFd for Ear {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_is_heard_from_those_who_may_say_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let ear = Ear::open(directory.path()).unwrap();
+        assert!(!ear.hears_ready(|_| true));
+        socket::send_datagram(ear.address(), b"STATUS=soon\nREADY=1\n").unwrap();
+        assert!(ear.hears_ready(|pid| pid == i32::try_from(std::process::id()).unwrap()));
+        socket::send_datagram(ear.address(), b"READY=0").unwrap();
+        assert!(!ear.hears_ready(|_| true));
+    }
+}
