@@ -74,9 +74,9 @@ impl Group {
     }
 
     /// Why a group that has failed did.
-    fn reason(&self) -> Option<String> {
+    fn reason(&self, state: State) -> Option<String> {
         let noted = self.snapshot.reason();
-        match self.state() {
+        match state {
             State::Failed => {}
             // A pump that keeps dying is named while its successor is waited for.
             State::Backoff | State::Starting => return noted,
@@ -99,11 +99,11 @@ impl Group {
     /// The group as `list` shows it.
     pub(crate) fn json(&self) -> Value {
         let snapshot = &self.snapshot;
+        // Asked once, and before the state: somebody may die in between, and nobody comes back to life.
+        let [process, pump, daemon] =
+            [Member::Process, Member::Pump, Member::Daemon].map(|member| snapshot.alive(member));
         let state = self.state();
-        let pid = |member| match snapshot.alive(member) {
-            0 => Value::Null,
-            pid => pid.into(),
-        };
+        let pid = |pid: i32| if pid == 0 || state == State::Failed { Value::Null } else { pid.into() };
         let (restarts, monitor_restarts, daemon_restarts) = snapshot.restarts();
         let last_exit = snapshot.last_exit().map(|last| {
             json!({
@@ -112,7 +112,7 @@ impl Group {
                 "at": rfc3339(last.at_ns),
             })
         });
-        let uptime = match snapshot.alive(Member::Process) {
+        let uptime = match process {
             0 => 0.0,
             _ => crate::sys::clock::wall_ns().saturating_sub(snapshot.since_ns()) as f64 / 1e9,
         };
@@ -126,8 +126,8 @@ impl Group {
             ("name", self.name.clone().into()),
             ("strategy", self.facts.strategy.clone().into()),
             ("state", state.name().into()),
-            ("reason", self.reason().into()),
-            ("pids", pids_json(pid(Member::Process), pid(Member::Pump), pid(Member::Daemon))),
+            ("reason", self.reason(state).into()),
+            ("pids", pids_json(pid(process), pid(pump), pid(daemon))),
             ("started_at", rfc3339(snapshot.since_ns()).into()),
             ("uptime_s", uptime.into()),
             ("restarts", restarts.into()),

@@ -550,7 +550,6 @@ impl Lifecycle {
             Phase::Holding | Phase::Pausing | Phase::Held | Phase::Clearing => {
                 out.push(Action::State(State::Stopping));
                 out.push(Action::Disarm(Timer::Backoff));
-                out.push(Action::Disarm(Timer::Setup));
                 self.clear(out);
             }
             Phase::Finishing | Phase::Over => {}

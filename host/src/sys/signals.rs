@@ -4,17 +4,41 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Blocks every signal in this thread, and in the threads and programs that come out of it.
+/// Blocks every signal in this thread, and in the threads and programs that come out of it, but those of a crash:
+/// one of these that somebody sends would be waiting for ever.
 pub(crate) fn block_all() -> io::Result<()> {
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
+    use Signal::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+    let mut signals = SigSet::all();
+    for signal in [SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP] {
+        signals.remove(signal);
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None)?;
     Ok(())
 }
 
-/// Gives SIGSEGV and SIGBUS back to the kernel: Rust's runtime catches them and survives the first one that
-/// somebody sends.
+/// Blocks these signals in this thread, besides those that are blocked.
+pub(crate) fn block(signals: &[Signal]) -> io::Result<()> {
+    let set: SigSet = signals.iter().copied().collect();
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
+    Ok(())
+}
+
+/// Does something with all signals blocked in this thread: a thread that is started in it never gets one.
+pub(crate) fn while_blocked<T>(f: impl FnOnce() -> T) -> io::Result<T> {
+    let mut before = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+    let result = f();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
+    Ok(result)
+}
+
+/// Gives signals back to the kernel that somebody else has dealt with. Rust's runtime catches SIGSEGV and SIGBUS
+/// and survives the first one that somebody sends. And what the caller ignored is inherited as ignored: of SIGCHLD
+/// that means that no death is ever told, and an ignored SIGTERM does not even get to a descriptor.
 #[expect(unsafe_code, reason = "sigaction has no safe form")]
-pub(crate) fn default_faults() -> io::Result<()> {
-    for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
+pub(crate) fn restore_defaults() -> io::Result<()> {
+    use Signal::{SIGBUS, SIGCHLD, SIGHUP, SIGINT, SIGSEGV, SIGTERM};
+    for signal in [SIGSEGV, SIGBUS, SIGCHLD, SIGTERM, SIGINT, SIGHUP] {
         // SAFETY: SIG_DFL installs no handler, so there is no code that would have to be async-signal-safe.
         unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl)? };
     }
