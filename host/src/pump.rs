@@ -60,6 +60,8 @@ struct Pump {
     signals: Signals,
     server: Server,
     link: Option<Link>,
+    /// Strategy daemon: to the parent, until it has its answer.
+    parent: Option<Link>,
     /// `--ready notify`: where the process says that it is ready.
     ear: Option<Ear>,
     timers: [Option<Instant>; Timer::ALL.len()],
@@ -117,6 +119,10 @@ impl Pump {
             Some(fd) => Some(attempt("keep the link", Link::new(fd))?),
             None => None,
         };
+        let parent = match group.take(number::PARENT) {
+            Some(fd) => Some(attempt("keep the link to the parent", Link::new(fd))?),
+            None => None,
+        };
         let stdin = match group.take(number::STDIN) {
             Some(stdin) => stdin,
             None => attempt("open /dev/null", fd::null())?,
@@ -144,6 +150,7 @@ impl Pump {
             signals,
             server: Server::new(listener),
             link,
+            parent,
             ear,
             timers: [None; Timer::ALL.len()],
             process: None,
@@ -343,7 +350,12 @@ impl Pump {
         if gone {
             self.link = None;
             self.events.push_back(match self.group.launch.strategy {
-                Strategy::Daemon => Event::DaemonDied,
+                Strategy::Daemon => {
+                    if self.parent.is_some() {
+                        self.failure.get_or_insert((FAILED, "the daemon died".into(), None));
+                    }
+                    Event::DaemonDied
+                }
                 Strategy::Development | Strategy::Unattached => Event::ShutdownAsked,
             });
         }
@@ -573,11 +585,16 @@ impl Pump {
         let Some(started) = self.process else { return };
         self.group.page.set_there();
         let pids = self.group.page.pids();
-        self.tell(&Frame::Started {
+        let frame = Frame::Started {
             process_pid: started.pid,
             pump_pid: nix::unistd::getpid().as_raw(),
             daemon_pid: pids.daemon,
-        });
+        };
+        // The daemon first: it takes a parent that is gone before that for one that gave up.
+        self.tell(&frame);
+        if let Some(mut parent) = self.parent.take() {
+            parent.send(&frame);
+        }
         if self.group.launch.strategy == Strategy::Unattached {
             // The parent has its answer: it is free to go.
             self.link = None;
@@ -635,7 +652,12 @@ impl Pump {
         let development = self.group.launch.strategy == Strategy::Development;
         self.status = Some(match outcome {
             Outcome::StartFailed => {
-                self.tell(&Frame::Failed { status, text, hint });
+                let frame = Frame::Failed { status, text, hint };
+                match (&mut self.link, &mut self.parent) {
+                    // The daemon passes it on when everyone is gone.
+                    (Some(link), _) | (None, Some(link)) => link.send(&frame),
+                    (None, None) => {}
+                }
                 status
             }
             Outcome::Ended => {
