@@ -176,6 +176,7 @@ fn run_attached(start: Start) -> Result<u8, Failure> {
     let system = |what| move |source| StartError::System { what, source };
     let stop = start.stop_policy();
     signals::block_all().map_err(system("block signals"))?;
+    signals::restore_defaults().map_err(system("restore signals"))?;
     let watched = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD];
     let signals = Signals::watch(&watched).map_err(system("watch signals"))?;
     crate::sys::family::become_subreaper().map_err(system("become a subreaper"))?;

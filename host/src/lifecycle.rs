@@ -307,7 +307,10 @@ impl Lifecycle {
     }
 
     fn spawn(&mut self, out: &mut Vec<Action>) {
-        if self.relay_held {
+        if self.terminated {
+            // This pump is about to leave: the next one spawns it, or nobody does.
+            self.wait(out);
+        } else if self.relay_held {
             self.phase = Phase::Spawning;
             out.push(Action::Spawn);
         } else {
@@ -423,9 +426,8 @@ impl Lifecycle {
             Goal::Restart => {
                 self.goal = Goal::Policy;
                 self.unstable = 0;
-                if self.terminated { self.wait(out) } else { self.spawn(out) }
+                self.spawn(out);
             }
-            Goal::Policy if self.terminated => self.wait(out),
             Goal::Policy if !self.wants_respawn() => self.hold(out),
             Goal::Policy => self.respawn(out),
         }
@@ -549,19 +551,13 @@ impl Lifecycle {
             Phase::Holding | Phase::Pausing | Phase::Held | Phase::Clearing => {
                 out.push(Action::State(State::Stopping));
                 out.push(Action::Disarm(Timer::Backoff));
-                out.push(Action::Disarm(Timer::Setup));
                 self.clear(out);
             }
-            Phase::Finishing if self.relay_gone => self.leave(out),
             Phase::Finishing | Phase::Over => {}
         }
     }
 
     fn daemon_died(&mut self, out: &mut Vec<Action>) {
-        if self.phase == Phase::Preparing {
-            // Its hooks may take long, and the next pump prepares monitors of its own.
-            self.relay_gone = true;
-        }
         // Before the first spawn nobody but the dead daemon knew the parent: the start has failed.
         self.pursue(if self.executed { Goal::HandOver } else { Goal::Fail }, out);
     }
@@ -662,6 +658,11 @@ impl Lifecycle {
         match timer {
             Timer::Setup if self.phase == Phase::Preparing => self.hook_failed(out),
             Timer::Ready if self.phase == Phase::Running && self.unready => self.not_ready(out),
+            Timer::Stop if self.phase == Phase::Delivering && self.stop_armed => {
+                // What then is left is asked politely again.
+                self.stop_armed = false;
+                out.push(Action::Kill);
+            }
             Timer::Stop if self.stop_armed => {
                 out.push(Action::Kill);
                 out.push(Action::Arm(Timer::Stop, KILL_AGAIN));
@@ -685,8 +686,9 @@ impl Lifecycle {
 pub(crate) fn pause(policy: &Policy, unstable: u32, jitter: u16) -> Duration {
     let Some(doublings) = unstable.checked_sub(2) else { return Duration::ZERO };
     let first = policy.backoff.min(policy.backoff_max);
-    let factor = 1_u32.checked_shl(doublings.min(31)).unwrap_or(u32::MAX);
-    let nominal = first.saturating_mul(factor).min(policy.backoff_max);
+    let double = |pause: Duration, _| pause.saturating_mul(2).min(policy.backoff_max);
+    // After so many doublings even a nanosecond has become the longest span there is.
+    let nominal = (0..doublings.min(94)).fold(first, double);
     nominal.saturating_add((nominal / 1000).saturating_mul(u32::from(jitter.min(200))))
 }
 

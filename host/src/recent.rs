@@ -4,7 +4,7 @@
 //! ring is a file in the group's directory. So it is there whatever the monitors do, and still when the pump has
 //! died. Its pages exist once they are written: an idle group has none.
 
-use crate::sys::page::SharedBytes;
+use crate::sys::page::{self, SharedBytes};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -29,6 +29,9 @@ impl Ring {
         let length = HEAD_BYTES + RING_BYTES;
         let shared = match file {
             Some(file) => {
+                // The head is touched by this process itself, the rest by the kernel in a read, which tells when
+                // there is no room.
+                page::fill_up(file, HEAD_BYTES)?;
                 file.set_len(length as u64)?;
                 SharedBytes::map(file, length)?
             }

@@ -72,7 +72,7 @@ pub(crate) struct Group {
 /// Begins the life of a role: signals blocked, descriptors taken over, log and name set.
 pub(crate) fn begin() -> Result<Group, RoleError> {
     attempt("block signals", signals::block_all())?;
-    attempt("reset the fault signals", signals::default_faults())?;
+    attempt("restore signals", signals::restore_defaults())?;
     // All at once and before anything else opens a descriptor, which might get a number of the table.
     let mut inherited: Vec<Option<OwnedFd>> =
         (0..=number::LAST).map(|n| (n > 2).then(|| fd::adopt(n))?).collect();

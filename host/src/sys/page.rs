@@ -21,12 +21,11 @@ pub(crate) struct SharedWords {
 }
 
 impl SharedWords {
-    /// Maps a file, which is made long enough first.
+    /// Maps a file. One that is too short is filled up first, not only made longer: on a full file system a
+    /// write tells, where touching a hole of the mapping would kill.
     pub(crate) fn map(file: &File) -> io::Result<Self> {
         use nix::sys::mman::{MapFlags, ProtFlags, mmap};
-        if file.metadata()?.len() < BYTES as u64 {
-            file.set_len(BYTES as u64)?;
-        }
+        fill_up(file, BYTES)?;
         let length = NonZeroUsize::new(BYTES).expect("the size is not zero");
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing of ours.
@@ -42,6 +41,16 @@ impl SharedWords {
     /// The numbers.
     pub(crate) fn words(self) -> &'static [AtomicU64; WORDS] {
         self.words
+    }
+}
+
+/// Writes zeros behind the end of a file until it is this long.
+pub(crate) fn fill_up(file: &File, length: usize) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let present = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    match length.checked_sub(present) {
+        Some(missing) => file.write_all_at(&vec![0; missing], present as u64),
+        None => Ok(()),
     }
 }
 

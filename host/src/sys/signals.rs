@@ -14,11 +14,13 @@ pub(crate) fn block_all() -> io::Result<()> {
     Ok(())
 }
 
-/// Gives SIGSEGV and SIGBUS back to the kernel: Rust's runtime catches them and survives the first one that
-/// somebody sends.
+/// Gives signals back to the kernel that somebody else has dealt with. Rust's runtime catches SIGSEGV and SIGBUS
+/// and survives the first one that somebody sends. And what the caller ignored is inherited as ignored: of SIGCHLD
+/// that means that no death is ever told, and an ignored SIGTERM does not even get to a descriptor.
 #[expect(unsafe_code, reason = "sigaction has no safe form")]
-pub(crate) fn default_faults() -> io::Result<()> {
-    for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
+pub(crate) fn restore_defaults() -> io::Result<()> {
+    use Signal::{SIGBUS, SIGCHLD, SIGHUP, SIGINT, SIGSEGV, SIGTERM};
+    for signal in [SIGSEGV, SIGBUS, SIGCHLD, SIGTERM, SIGINT, SIGHUP] {
         // SAFETY: SIG_DFL installs no handler, so there is no code that would have to be async-signal-safe.
         unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl)? };
     }

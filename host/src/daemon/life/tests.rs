@@ -1,1 +1,8 @@
+//! All histories of a daemon's life against a small model of the world around it.
 
+mod explore;
+mod group;
+mod promises;
+mod stories;
+mod together;
+mod world;

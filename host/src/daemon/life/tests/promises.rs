@@ -1,0 +1,145 @@
+//! What holds in every history of a daemon, and what must come to pass.
+
+use super::explore::everything;
+use super::world::{Luck, Occurrence, Promise, World};
+use crate::daemon::life::{Life, Outcome, Phase, Timer};
+
+#[test]
+fn there_is_one_pump_at_most() {
+    everything().expect(Promise::OnePump);
+}
+
+#[test]
+fn a_pump_is_spawned_only_when_all_that_the_last_one_left_is_gone() {
+    everything().expect(Promise::SpawnAfterSweep);
+}
+
+#[test]
+fn a_first_pump_that_dies_before_the_process_runs_is_not_replaced() {
+    everything().expect(Promise::NoSpawnBeforeTheStart);
+}
+
+#[test]
+fn no_pump_is_spawned_after_the_end_was_asked_for() {
+    everything().expect(Promise::NoSpawnAfterShutdown);
+}
+
+#[test]
+fn signals_are_sent_only_while_somebody_may_be_there_to_get_them() {
+    everything().expect(Promise::SignalsTheLiving);
+}
+
+#[test]
+fn nothing_follows_the_end_of_a_daemon() {
+    everything().expect(Promise::NothingAfterLeave);
+}
+
+#[test]
+fn a_group_ends_only_when_nothing_is_left_of_it() {
+    everything().expect(Promise::NothingLeftAtTheEnd);
+}
+
+#[test]
+fn a_daemon_dies_of_a_signal_only_while_a_pump_lives_that_replaces_it() {
+    everything().expect(Promise::KilledWithAnHeir);
+}
+
+#[test]
+fn a_start_has_failed_or_a_group_has_ended_as_it_was_asked_to() {
+    everything().expect(Promise::OutcomeFits);
+}
+
+/// How the world answers: SIGKILLs until everything is swept, and whether timers come first.
+type Manner = (u8, bool);
+
+fn next(world: &World, (kills, timers_first): Manner) -> Option<Occurrence> {
+    let rank = |occurrence: &Occurrence| match occurrence {
+        Occurrence::Elapses(Timer::Stop) if world.kills == 2 => Some(5),
+        Occurrence::Elapses(_) => Some(if timers_first { 0 } else { 4 }),
+        Occurrence::PredecessorEnds => Some(1),
+        Occurrence::PumpDies { .. } => world.asked.then_some(2),
+        Occurrence::AllSwept => (world.kills >= kills).then_some(3),
+        Occurrence::PumpStarts
+        | Occurrence::PumpEndsGroup
+        | Occurrence::PumpGetsTerm
+        | Occurrence::PumpFloods
+        | Occurrence::Restart
+        | Occurrence::Shutdown
+        | Occurrence::Term
+        | Occurrence::Interrupt => None,
+    };
+    let ranked = world.possible().into_iter().filter_map(|what| Some((rank(&what)?, what)));
+    ranked.min_by_key(|(rank, _)| *rank).map(|(_, what)| what)
+}
+
+/// From every reached state that `from` chooses, after `first`, `goal` is reached within a few occurrences.
+fn leads(
+    from: impl Fn(&Life, &World) -> bool,
+    first: Option<Occurrence>,
+    goal: impl Fn(&Life, &World) -> bool,
+) {
+    let explored = everything();
+    let mut tried = 0;
+    for manner in [(0, false), (0, true), (1, false), (2, false), (2, true)] {
+        for (index, reached) in explored.reached.iter().enumerate() {
+            if reached.world.left.is_some() || !from(&reached.machine, &reached.world) {
+                continue;
+            }
+            tried += 1;
+            let (mut machine, mut world) = (reached.machine.clone(), reached.world.clone());
+            let luck = Luck { starts: true, gone: false };
+            if let Some(first) = first {
+                world.run(&mut machine, &[first], luck);
+            }
+            let mut path = Vec::new();
+            while !goal(&machine, &world) {
+                let next = next(&world, manner);
+                path.push(format!("{:?}: {next:?}", machine.phase()));
+                let (Some(next), true) = (next, path.len() <= 12) else {
+                    panic!("{}\n{first:?}, then, {manner:?}:\n{}", explored.history(index), path.join("\n"));
+                };
+                world.run(&mut machine, &[next], luck);
+            }
+        }
+    }
+    assert!(tried > 50, "only {tried} states to begin from");
+}
+
+#[test]
+fn a_group_that_is_to_end_has_ended_soon_however_its_processes_behave() {
+    // A pump that says that it ends the group dies by itself.
+    let told = |_: &Life, world: &World| world.shutdown && (world.asked || !world.has_pump());
+    leads(told, None, |_, world| matches!(world.left, Some(Outcome::Ended | Outcome::StartFailed)));
+}
+
+#[test]
+fn a_stop_ends_the_group_whatever_the_daemon_is_doing() {
+    let any = |_: &Life, world: &World| !world.shutdown;
+    let over = |_: &Life, world: &World| matches!(world.left, Some(Outcome::Ended | Outcome::StartFailed));
+    leads(any, Some(Occurrence::Shutdown), over);
+}
+
+#[test]
+fn a_pump_that_died_is_replaced_soon_once_the_process_had_run() {
+    let dead = |_: &Life, world: &World| world.executed && !world.shutdown && !world.has_pump();
+    leads(dead, None, |machine, world| {
+        let by_signal = world.terminated && matches!(world.left, Some(Outcome::Ended | Outcome::Killed));
+        by_signal || (machine.phase() == Phase::Up && world.has_pump())
+    });
+}
+
+#[test]
+fn a_pump_that_floods_its_stderr_is_replaced() {
+    let up = |_: &Life, world: &World| {
+        world.executed && !world.shutdown && !world.terminated && world.has_pump() && !world.asked
+    };
+    leads(up, Some(Occurrence::PumpFloods), |machine, world| {
+        machine.phase() == Phase::Up && world.has_pump() && !world.asked
+    });
+}
+
+#[test]
+fn sigterm_to_a_daemon_alone_kills_it_while_a_pump_lives_and_else_ends_the_group() {
+    let told = |_: &Life, world: &World| world.terminated && world.is_armed(Timer::Term) && !world.shutdown;
+    leads(told, None, |_, world| world.left.is_some());
+}

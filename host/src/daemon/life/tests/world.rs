@@ -1,0 +1,255 @@
+//! What is around a daemon's machine: its pump, the pump before, what they leave, timers.
+
+use crate::daemon::life::{Action, Event, Life, Outcome, Timer};
+use crate::launch::Policy;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// What the machine promises; one test each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Promise {
+    OnePump,
+    SpawnAfterSweep,
+    NoSpawnBeforeTheStart,
+    NoSpawnAfterShutdown,
+    SignalsTheLiving,
+    NothingAfterLeave,
+    NothingLeftAtTheEnd,
+    KilledWithAnHeir,
+    OutcomeFits,
+}
+
+/// What happens in the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Occurrence {
+    PredecessorEnds,
+    PumpStarts,
+    PumpEndsGroup,
+    PumpGetsTerm,
+    PumpDies { stable: bool },
+    PumpFloods,
+    AllSwept,
+    Elapses(Timer),
+    Restart,
+    Shutdown,
+    Term,
+    Interrupt,
+}
+
+/// How what the machine asks for turns out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Luck {
+    /// A pump can be started.
+    pub(super) starts: bool,
+    /// What is to be swept is gone already.
+    pub(super) gone: bool,
+}
+
+/// The world.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct World {
+    predecessor: bool,
+    pump: bool,
+    /// Process and descendants of a pump may live.
+    rest: bool,
+    sweeping: bool,
+    timers: [bool; Timer::ALL.len()],
+    /// The pump was asked to end, or killed.
+    pub(super) asked: bool,
+    /// SIGKILLs since the last pump; two are as good as many.
+    pub(super) kills: u8,
+    // What the machine knows.
+    pump_known: bool,
+    sweeping_known: bool,
+    pub(super) executed: bool,
+    pub(super) shutdown: bool,
+    pub(super) terminated: bool,
+    pump_terminated: bool,
+    spawned: bool,
+    pub(super) left: Option<Outcome>,
+}
+
+impl World {
+    /// The machine and the world at the beginning.
+    pub(super) fn begin(executed: bool, succeeding: bool) -> (Life, Self) {
+        let (machine, actions) = Life::new(Policy::default(), executed, succeeding);
+        let mut world = Self {
+            predecessor: succeeding,
+            pump: false,
+            rest: false,
+            sweeping: false,
+            timers: [false; Timer::ALL.len()],
+            asked: false,
+            kills: 0,
+            pump_known: false,
+            sweeping_known: false,
+            executed,
+            shutdown: false,
+            terminated: false,
+            pump_terminated: false,
+            spawned: false,
+            left: None,
+        };
+        for action in actions {
+            world.act(action, Luck { starts: true, gone: false }, &mut VecDeque::new(), &mut Vec::new());
+        }
+        (machine, world)
+    }
+
+    /// All that can happen now.
+    pub(super) fn possible(&self) -> Vec<Occurrence> {
+        let mut all =
+            vec![Occurrence::Restart, Occurrence::Shutdown, Occurrence::Term, Occurrence::Interrupt];
+        if self.predecessor {
+            all.push(Occurrence::PredecessorEnds);
+        }
+        if self.pump {
+            all.extend([Occurrence::PumpStarts, Occurrence::PumpEndsGroup, Occurrence::PumpGetsTerm]);
+            all.extend([true, false].map(|stable| Occurrence::PumpDies { stable }));
+            all.push(Occurrence::PumpFloods);
+        }
+        if self.sweeping {
+            all.push(Occurrence::AllSwept);
+        }
+        all.extend(Timer::ALL.into_iter().filter(|timer| self.is_armed(*timer)).map(Occurrence::Elapses));
+        all
+    }
+
+    /// A pump lives.
+    pub(super) fn has_pump(&self) -> bool {
+        self.pump
+    }
+
+    pub(super) fn is_armed(&self, timer: Timer) -> bool {
+        self.timers[timer as usize]
+    }
+
+    /// Lets something happen, and says of what the machine hears.
+    pub(super) fn occur(&mut self, occurrence: Occurrence) -> Event {
+        match occurrence {
+            Occurrence::PredecessorEnds => {
+                self.predecessor = false;
+                Event::PredecessorGone
+            }
+            Occurrence::PumpStarts => Event::Started,
+            Occurrence::PumpEndsGroup => Event::PumpEnds,
+            Occurrence::PumpGetsTerm => Event::PumpTerminated,
+            Occurrence::PumpDies { stable } => {
+                self.pump = false;
+                Event::PumpDied { ran: Duration::from_secs(if stable { 60 } else { 0 }), jitter: 100 }
+            }
+            Occurrence::PumpFloods => Event::Flooded,
+            Occurrence::AllSwept => {
+                self.sweeping = false;
+                self.rest = false;
+                Event::Swept
+            }
+            Occurrence::Elapses(timer) => {
+                self.timers[timer as usize] = false;
+                Event::Elapsed(timer)
+            }
+            Occurrence::Restart => Event::RestartAsked,
+            Occurrence::Shutdown => Event::ShutdownAsked,
+            Occurrence::Term => Event::Terminated,
+            Occurrence::Interrupt => Event::Interrupted,
+        }
+    }
+
+    /// Gives the machine what happened, and carries out what it wants, as the daemon does.
+    pub(super) fn run(&mut self, machine: &mut Life, batch: &[Occurrence], luck: Luck) -> Vec<Promise> {
+        let mut broken = Vec::new();
+        let mut queue: VecDeque<Event> = batch.iter().map(|occurrence| self.occur(*occurrence)).collect();
+        while let Some(event) = queue.pop_front() {
+            self.hear(event);
+            for action in machine.step(event) {
+                if self.left.is_some() {
+                    broken.push(Promise::NothingAfterLeave);
+                }
+                self.act(action, luck, &mut queue, &mut broken);
+            }
+            if self.left.is_some() {
+                if !machine.step(event).is_empty() {
+                    broken.push(Promise::NothingAfterLeave);
+                }
+                break;
+            }
+        }
+        broken
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Started => self.executed = true,
+            Event::PumpEnds | Event::PumpGivesUp | Event::ShutdownAsked => self.shutdown = true,
+            Event::PumpTerminated => self.pump_terminated = true,
+            Event::Terminated => self.terminated = true,
+            Event::PumpDied { .. } | Event::PumpNotStarted { .. } => self.pump_known = false,
+            Event::Swept => self.sweeping_known = false,
+            Event::PredecessorGone
+            | Event::Flooded
+            | Event::RestartAsked
+            | Event::Interrupted
+            | Event::Elapsed(_) => {}
+        }
+        // Both got SIGTERM, or this one did and there is no other: that is asking for the end of the group.
+        let dies = matches!(event, Event::Terminated | Event::Interrupted | Event::Elapsed(Timer::Term));
+        let told = dies && !self.pump_known;
+        self.shutdown |= told || (self.terminated && self.pump_terminated);
+    }
+
+    fn act(&mut self, action: Action, luck: Luck, queue: &mut VecDeque<Event>, broken: &mut Vec<Promise>) {
+        let mut require = |fact: bool, promise: Promise| {
+            if !fact {
+                broken.push(promise);
+            }
+        };
+        match action {
+            Action::SpawnPump => {
+                require(!self.pump && !self.predecessor, Promise::OnePump);
+                require(!self.rest && !self.sweeping, Promise::SpawnAfterSweep);
+                require(self.executed || !self.spawned, Promise::NoSpawnBeforeTheStart);
+                require(!self.shutdown, Promise::NoSpawnAfterShutdown);
+                self.spawned = true;
+                self.pump_terminated = false;
+                self.asked = false;
+                self.kills = 0;
+                self.pump_known = true;
+                self.pump = luck.starts;
+                self.rest |= luck.starts;
+                if !luck.starts {
+                    queue.push_back(Event::PumpNotStarted { jitter: 100 });
+                }
+            }
+            Action::KillPump | Action::StopPump => {
+                require(self.pump_known, Promise::SignalsTheLiving);
+                self.asked = true;
+            }
+            Action::AnnounceTerm => {}
+            Action::Sweep => {
+                self.sweeping_known = true;
+                self.sweeping = !luck.gone;
+                if luck.gone {
+                    self.rest = false;
+                    queue.push_back(Event::Swept);
+                }
+            }
+            Action::Kill => {
+                require(self.sweeping_known, Promise::SignalsTheLiving);
+                self.kills = (self.kills + 1).min(2);
+            }
+            Action::Arm(timer, _) => self.timers[timer as usize] = true,
+            Action::Disarm(timer) => self.timers[timer as usize] = false,
+            Action::State(_) => {}
+            Action::Leave(outcome) => {
+                self.left = Some(outcome);
+                let nothing = !self.pump && !self.rest && !self.predecessor;
+                require(outcome == Outcome::Killed || nothing, Promise::NothingLeftAtTheEnd);
+                let heir = self.pump_known && !self.shutdown;
+                require(outcome != Outcome::Killed || heir, Promise::KilledWithAnHeir);
+                require((outcome == Outcome::StartFailed) <= !self.executed, Promise::OutcomeFits);
+                let asked = self.executed && self.shutdown;
+                require((outcome == Outcome::Ended) <= asked, Promise::OutcomeFits);
+            }
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! What is around a pump's machine: process, relay, daemon, timers. It is changed by the machine's actions, it
+//! knows what can happen next, and it notices when a promise is broken.
+
+use super::given::{Beginning, Luck, Occurrence, Promise, Went};
+use crate::launch::{Restart, Strategy};
+use crate::lifecycle::{Action, Event, Lifecycle, Outcome, Phase, Timer};
+use crate::state::State;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Process {
+    None,
+    Alive,
+    /// Not reaped.
+    Dead,
+}
+
+/// What waits for the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Job {
+    Hold,
+    Read,
+    Spawned,
+    Exited,
+    Finish,
+}
+
+/// The world.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct World {
+    pub(super) beginning: Beginning,
+    pub(super) process: Process,
+    /// Others of the process group may live.
+    members: bool,
+    /// Descendants that left the group may live.
+    strangers: bool,
+    preparing: bool,
+    reading: bool,
+    /// The relay has ended.
+    relay_over: bool,
+    jobs: Vec<Job>,
+    timers: [bool; Timer::ALL.len()],
+    /// What is being cleared: everyone?
+    clearing: Option<bool>,
+    /// The process was asked to end, or everyone is.
+    pub(super) asked: bool,
+    /// SIGKILLs since the last spawn; two are as good as many.
+    pub(super) kills: u8,
+    daemon_dead: bool,
+    // What the machine knows.
+    /// Something is being cleared, as far as the machine knows.
+    clearing_known: bool,
+    pub(super) executed: bool,
+    exec_failed: bool,
+    spawn_told: bool,
+    exit_told: bool,
+    delivered: bool,
+    /// The end of this process has no `exit`.
+    silent: bool,
+    relay_lost: bool,
+    end_announced: bool,
+    pub(super) shutdown: bool,
+    pub(super) daemon_death: bool,
+    pub(super) terminated: bool,
+    pub(super) daemon_terminated: bool,
+    /// The process ended for good, and nobody has asked for it since.
+    held: bool,
+    pub(super) left: Option<Outcome>,
+}
+
+impl World {
+    /// The machine and the world at the beginning.
+    pub(super) fn begin(beginning: Beginning) -> (Lifecycle, Self) {
+        let Beginning { strategy, executed, held, .. } = beginning;
+        let (machine, actions) = Lifecycle::new(beginning.policy(), strategy, executed, held, 0);
+        let mut world = Self {
+            beginning,
+            process: Process::None,
+            members: false,
+            strangers: false,
+            preparing: true,
+            reading: false,
+            relay_over: false,
+            jobs: Vec::new(),
+            timers: [false; Timer::ALL.len()],
+            clearing: None,
+            asked: false,
+            kills: 0,
+            daemon_dead: strategy != Strategy::Daemon,
+            clearing_known: false,
+            executed,
+            exec_failed: false,
+            spawn_told: false,
+            exit_told: false,
+            delivered: false,
+            silent: false,
+            relay_lost: false,
+            end_announced: false,
+            shutdown: false,
+            daemon_death: false,
+            terminated: false,
+            daemon_terminated: false,
+            held,
+            left: None,
+        };
+        for action in actions {
+            world.act(action, Luck::PLAIN, &mut VecDeque::new(), &mut Went::default());
+        }
+        (machine, world)
+    }
+
+    fn daemon(&self) -> bool {
+        self.beginning.strategy == Strategy::Daemon
+    }
+
+    pub(super) fn is_armed(&self, timer: Timer) -> bool {
+        self.timers[timer as usize]
+    }
+
+    /// All that can happen now.
+    pub(super) fn possible(&self) -> Vec<Occurrence> {
+        let mut all = Vec::new();
+        let relay_lives = !self.relay_over;
+        if relay_lives && self.preparing {
+            all.push(Occurrence::MonitorsReady);
+        }
+        if relay_lives {
+            all.push(Occurrence::HookFails);
+        }
+        if self.relay_owes() {
+            all.push(Occurrence::RelayAnswers);
+        }
+        if self.process == Process::Alive {
+            let success = self.beginning.restart == Restart::OnFailure;
+            all.push(Occurrence::ProcessDies { stable: true, success });
+            all.push(Occurrence::ProcessDies { stable: false, success: false });
+        }
+        if self.clearing.is_some() && self.process != Process::Alive {
+            all.push(Occurrence::AllCleared);
+        }
+        all.extend(Timer::ALL.into_iter().filter(|timer| self.is_armed(*timer)).map(Occurrence::Elapses));
+        all.extend([Occurrence::Restart, Occurrence::Shutdown, Occurrence::Term]);
+        if self.daemon() {
+            all.push(Occurrence::Interrupt);
+        }
+        if !self.daemon_dead {
+            all.extend([Occurrence::DaemonDies, Occurrence::DaemonGetsTerm]);
+        }
+        all
+    }
+
+    /// The relay has something to answer.
+    pub(super) fn relay_owes(&self) -> bool {
+        let answers = |job: &Job| matches!(job, Job::Hold | Job::Exited | Job::Finish);
+        !self.relay_over && !self.preparing && self.jobs.iter().any(answers)
+    }
+
+    /// Lets something happen, and says of what the machine hears.
+    pub(super) fn occur(&mut self, occurrence: Occurrence) -> Event {
+        match occurrence {
+            Occurrence::MonitorsReady => {
+                self.preparing = false;
+                Event::MonitorsReady
+            }
+            Occurrence::HookFails => {
+                self.relay_over = true;
+                self.reading = false;
+                self.jobs.clear();
+                Event::HookFailed
+            }
+            Occurrence::RelayAnswers => self.relay_answers(),
+            Occurrence::ProcessDies { stable, success } => {
+                self.process = Process::Dead;
+                let ran = Duration::from_secs(if stable { 60 } else { 0 });
+                Event::ProcessDied { ran, success, jitter: 100 }
+            }
+            Occurrence::AllCleared => self.all_cleared(),
+            Occurrence::Elapses(timer) => {
+                self.timers[timer as usize] = false;
+                // The pump says it as its relay would; the relay may hang, or be just late.
+                if timer == Timer::Setup { Event::HookFailed } else { Event::Elapsed(timer) }
+            }
+            Occurrence::Restart => Event::RestartAsked,
+            Occurrence::Shutdown => Event::ShutdownAsked,
+            Occurrence::DaemonDies => {
+                self.daemon_dead = true;
+                Event::DaemonDied
+            }
+            Occurrence::Term => Event::Terminated,
+            Occurrence::Interrupt => Event::Interrupted,
+            Occurrence::DaemonGetsTerm => Event::DaemonTerminated,
+        }
+    }
+
+    fn relay_answers(&mut self) -> Event {
+        loop {
+            match self.jobs.remove(0) {
+                Job::Read | Job::Spawned => self.reading = true,
+                Job::Hold => {
+                    self.reading = false;
+                    return Event::RelayHeld;
+                }
+                Job::Exited => {
+                    self.reading = false;
+                    return Event::Delivered;
+                }
+                Job::Finish => {
+                    self.reading = false;
+                    self.relay_over = true;
+                    return Event::Finished;
+                }
+            }
+        }
+    }
+
+    fn all_cleared(&mut self) -> Event {
+        let everyone = self.clearing.take().unwrap_or(false);
+        self.members = false;
+        self.strangers &= !everyone;
+        Event::Cleared { everyone }
+    }
+
+    /// Gives the machine what happened, one after the other, and carries out what it wants, as the pump's main
+    /// thread does.
+    pub(super) fn run(&mut self, machine: &mut Lifecycle, batch: &[Occurrence], luck: Luck) -> Went {
+        let mut went = Went::default();
+        let mut queue: VecDeque<Event> = batch.iter().map(|occurrence| self.occur(*occurrence)).collect();
+        while let Some(event) = queue.pop_front() {
+            self.hear(event);
+            let actions = machine.step(event);
+            let mut before = None;
+            for action in actions {
+                if self.left.is_some() {
+                    went.broken.push(Promise::NothingAfterLeave);
+                }
+                let handed_over = action == Action::Leave(Outcome::HandedOver);
+                if handed_over != (before == Some(Action::StartDaemon)) {
+                    went.broken.push(Promise::HandedOverAfterStartDaemon);
+                }
+                self.act(action, luck, &mut queue, &mut went);
+                before = Some(action);
+            }
+            if self.left.is_some() {
+                if machine.phase() != Phase::Over || !machine.step(event).is_empty() {
+                    went.broken.push(Promise::NothingAfterLeave);
+                }
+                break;
+            }
+        }
+        went
+    }
+
+    /// What the machine knows from this event on.
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::ShutdownAsked => self.shutdown = true,
+            Event::DaemonDied => self.daemon_death = true,
+            Event::RestartAsked => self.held = false,
+            Event::Delivered => self.delivered = true,
+            Event::HookFailed | Event::Elapsed(Timer::Deliver) => self.relay_lost = true,
+            Event::SpawnFailed => self.exec_failed = self.executed,
+            Event::ProcessDied { .. } => self.silent = self.daemon_death && !self.shutdown,
+            Event::Terminated => self.terminated = true,
+            Event::DaemonTerminated => self.daemon_terminated = true,
+            Event::MonitorsReady
+            | Event::Ready
+            | Event::RelayHeld
+            | Event::Spawned
+            | Event::Cleared { .. }
+            | Event::Elapsed(_)
+            | Event::KillAsked
+            | Event::Finished
+            | Event::Interrupted => {}
+        }
+        // Both got SIGTERM: that is asking for the end of the group.
+        self.shutdown |= self.daemon() && self.terminated && self.daemon_terminated;
+    }
+
+    fn act(&mut self, action: Action, luck: Luck, queue: &mut VecDeque<Event>, went: &mut Went) {
+        went.spawned |= action == Action::Spawn;
+        went.cleared |= matches!(action, Action::Clear { .. });
+        let mut require = |fact: bool, promise: Promise| {
+            if !fact {
+                went.broken.push(promise);
+            }
+        };
+        match action {
+            Action::Hold => self.give(Job::Hold),
+            Action::Read => self.give(Job::Read),
+            Action::Spawn => {
+                require(self.process == Process::None && !self.members, Promise::OneProcess);
+                let reads =
+                    self.reading || self.jobs.iter().any(|job| matches!(job, Job::Read | Job::Spawned));
+                require(!reads, Promise::SpawnWhileRelayHeld);
+                require(!self.shutdown, Promise::NoSpawnAfterShutdown);
+                require(!self.terminated, Promise::NoSpawnAfterTerm);
+                require(!self.held, Promise::HeldUntilAsked);
+                self.spawn(luck, queue);
+            }
+            Action::TellSpawned { respawn } => {
+                let told_right =
+                    respawn == self.executed && !self.spawn_told && self.process == Process::Alive;
+                require(told_right, Promise::SpawnToldFirst);
+                self.executed = true;
+                self.spawn_told = true;
+                self.give(Job::Spawned);
+            }
+            Action::TellExited => {
+                let of_process = self.process == Process::Dead && self.spawn_told && !self.exit_told;
+                require(of_process || self.exec_failed, Promise::ExitToldOnce);
+                require(!self.silent, Promise::ExitToldOnce);
+                self.exec_failed = false;
+                self.exit_told = true;
+                self.delivered = false;
+                self.give(Job::Exited);
+            }
+            Action::Signal => {
+                require(self.process != Process::None, Promise::SignalsTheLiving);
+                self.asked = true;
+            }
+            Action::Kill => {
+                require(self.process != Process::None || self.clearing_known, Promise::SignalsTheLiving);
+                self.asked = true;
+                self.kills = (self.kills + 1).min(2);
+            }
+            Action::Clear { everyone } => {
+                require(self.process != Process::Alive, Promise::ClearsTheDead);
+                self.clearing = Some(everyone);
+                self.clearing_known = true;
+                if luck.everyone_gone || (luck.group_gone && !everyone) {
+                    queue.push_back(self.all_cleared());
+                }
+            }
+            Action::Reap => {
+                require(self.process != Process::Alive && !self.members, Promise::ReapsTheDead);
+                let excused = self.relay_lost || self.silent || self.process == Process::None;
+                require(excused || self.exit_told, Promise::ExitToldOnce);
+                require(excused || self.delivered, Promise::ExitDeliveredBeforeReap);
+                self.process = Process::None;
+                self.clearing_known = false;
+                self.silent = false;
+            }
+            Action::Arm(timer, _) => self.timers[timer as usize] = true,
+            Action::Disarm(timer) => self.timers[timer as usize] = false,
+            Action::State(state) => self.held |= state == State::Stopped,
+            Action::AnnounceEnd | Action::AnnounceFailure => self.end_announced = true,
+            Action::ReportStarted => {}
+            Action::Finish => self.give(Job::Finish),
+            Action::AnnounceTerm | Action::StartDaemon => {}
+            Action::Leave(outcome) => {
+                self.left = Some(outcome);
+                self.leave(outcome, &mut require);
+            }
+        }
+    }
+
+    fn give(&mut self, job: Job) {
+        if !self.relay_over {
+            self.jobs.push(job);
+        }
+    }
+
+    fn spawn(&mut self, luck: Luck, queue: &mut VecDeque<Event>) {
+        self.spawn_told = false;
+        self.exit_told = false;
+        self.asked = false;
+        self.kills = 0;
+        if luck.executes {
+            self.process = Process::Alive;
+            self.members = true;
+            self.strangers = true;
+            queue.push_front(Event::Spawned);
+        } else {
+            queue.push_front(Event::SpawnFailed);
+        }
+    }
+
+    fn leave(&self, outcome: Outcome, require: &mut impl FnMut(bool, Promise)) {
+        let nothing_left = self.process == Process::None && !self.members && !self.strangers;
+        let to_daemon = matches!(outcome, Outcome::Crashed | Outcome::Killed);
+        require(to_daemon || nothing_left, Promise::NothingLeftAtTheEnd);
+        require(!to_daemon || (self.daemon() && !self.daemon_death), Promise::LeavesProcessToDaemonOnly);
+        let replaces = self.daemon_death && !self.shutdown;
+        let handed_over = outcome == Outcome::HandedOver;
+        if self.executed {
+            require(replaces == handed_over, Promise::DaemonIsReplaced);
+        } else {
+            require(!handed_over, Promise::NobodyReplacedBeforeTheStart);
+        }
+        let ended = outcome == Outcome::Ended && self.daemon();
+        require(!ended || self.end_announced, Promise::EndIsAnnounced);
+    }
+
+    /// The machine hands on to the next pump whether the process is held.
+    pub(super) fn agrees_on_held(&self, machine: &Lifecycle) -> bool {
+        let replaced = matches!(self.left, Some(Outcome::Crashed | Outcome::Killed | Outcome::HandedOver));
+        !replaced || machine.is_held() == self.held
+    }
+}
