@@ -7,9 +7,10 @@ use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::number;
 use crate::places::GroupFiles;
+use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
-use crate::sys::{family, fd};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use crate::sys::{family, fd, signals};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -76,10 +77,7 @@ impl Attached {
                 PollFd::new(self.stderr.as_fd(), PollFlags::POLLIN),
             ];
             fds.extend(signals.as_ref().map(|signals| PollFd::new(signals.as_fd(), PollFlags::POLLIN)));
-            match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+            poll(&mut fds, PollTimeout::NONE)?;
             drop(fds);
             self.copy_stderr();
             while let Some(signal) = signals.as_mut().and_then(Signals::next) {
@@ -203,7 +201,9 @@ fn feed(target: OwnedFd) {
             }
         }
     };
-    if let Err(error) = std::thread::Builder::new().name("stdin".into()).spawn(copy) {
+    // Signals are for the threads of whoever started the group.
+    let start = || std::thread::Builder::new().name("stdin".into()).spawn(copy);
+    if let Err(error) = signals::while_blocked(start).and_then(|thread| thread.map(drop)) {
         log::error!("feeding stdin: {error}");
     }
 }

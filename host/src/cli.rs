@@ -7,13 +7,12 @@ mod report;
 mod unit;
 
 use crate::start::{Start, StartError, Started};
-use crate::sys::signals::{self, Signals};
+use crate::sys::signals;
 use crate::{attached, groups, notify};
 use args::{Cli, Command, StartArgs};
 use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
 use clap_complete::env::Shells;
-use nix::sys::signal::Signal;
 use report::Failure;
 use serde_json::Value;
 use std::process::ExitCode;
@@ -175,12 +174,9 @@ fn start(args: StartArgs) -> Result<u8, Failure> {
 fn run_attached(start: Start) -> Result<u8, Failure> {
     let system = |what| move |source| StartError::System { what, source };
     let stop = start.stop_policy();
-    signals::block_all().map_err(system("block signals"))?;
     signals::restore_defaults().map_err(system("restore signals"))?;
-    let watched = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD];
-    let signals = Signals::watch(&watched).map_err(system("watch signals"))?;
     crate::sys::family::become_subreaper().map_err(system("become a subreaper"))?;
-    let Started { attached, pids, .. } = start.start()?;
+    let (Started { attached, pids, .. }, signals) = start.start_watching()?;
     notify::tell_manager(&format!("READY=1\nSTATUS=process {}", pids.process));
     let Some(attached) = attached else { return Ok(0) };
     let status = attached.wait_with(Some(signals)).map_err(system("wait for the group"))?;

@@ -12,11 +12,12 @@ use crate::frames::{Frame, Link};
 use crate::launch::number;
 use crate::role::{self, Extra, Group, Role, RoleError, attempt};
 use crate::state::{Member, State};
+use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
 use crate::sys::{clock, family, fd, socket};
 use life::{Action, Event, Life, Outcome, Phase, Timer};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -151,9 +152,8 @@ impl Daemon {
         fds.extend(self.pump.as_ref().map(|pump| PollFd::new(pump.link.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.predecessor.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(accepting));
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => log::error!("waiting for events: {error}"),
+        if let Err(error) = poll(&mut fds, timeout) {
+            log::error!("waiting for events: {error}");
         }
         drop(fds);
         self.take_stderr();
@@ -207,7 +207,11 @@ impl Daemon {
 
     fn take_pump_frames(&mut self) {
         let Some(pump) = &mut self.pump else { return };
-        let (frames, _) = pump.link.receive();
+        let (frames, gone) = pump.link.receive();
+        if gone {
+            // It is dying, or something in it has closed what it needs: it is of no use any more.
+            family::signal(pump.pid, libc::SIGKILL);
+        }
         for frame in frames {
             match frame {
                 Frame::Started { .. } => self.started(frame),
@@ -236,7 +240,7 @@ impl Daemon {
     fn take_predecessor(&mut self) {
         let Some(fd) = &self.predecessor else { return };
         let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0) {
+        if poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].any() == Some(true) {
             self.predecessor = None;
             self.events.push_back(Event::PredecessorGone);
         }

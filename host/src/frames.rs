@@ -9,6 +9,9 @@ use std::os::unix::net::UnixStream;
 /// The longest frame, in bytes, that is accepted.
 const MOST: usize = 64 * 1024;
 
+/// The longest text in a frame, in characters of at most four bytes.
+const TEXT_CHARS: usize = 4096;
+
 /// One thing said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Frame {
@@ -95,12 +98,28 @@ impl AsFd for Link {
 }
 
 fn encode(frame: &Frame) -> Vec<u8> {
-    let mut body = postcard::to_allocvec(frame).expect("plain data can be encoded");
-    body.truncate(MOST - 4);
-    let length = u32::try_from(body.len()).expect("it was truncated");
+    let mut body = postcard::to_allocvec(&shortened(frame)).expect("plain data can be encoded");
+    let length = u32::try_from(body.len()).expect("its texts were shortened");
     let mut bytes = length.to_le_bytes().to_vec();
     bytes.append(&mut body);
     bytes
+}
+
+/// The frame, with the beginnings of texts that are too long for one.
+fn shortened(frame: &Frame) -> Frame {
+    let begin = |text: &str| text.chars().take(TEXT_CHARS).collect::<String>();
+    match frame {
+        Frame::Failed { status, text, hint } => {
+            Frame::Failed { status: *status, text: begin(text), hint: hint.as_deref().map(begin) }
+        }
+        Frame::GivingUp { reason } => Frame::GivingUp { reason: begin(reason) },
+        Frame::Started { .. }
+        | Frame::Ending
+        | Frame::Terminated
+        | Frame::Over { .. }
+        | Frame::Stop
+        | Frame::Kill => frame.clone(),
+    }
 }
 
 /// The first whole frame (`None`: an unknown one) and its length with the head.
@@ -137,6 +156,15 @@ mod tests {
         let (frames, _) = other.receive();
         other.put_back(&frames[1..]);
         assert_eq!(other.receive(), (vec![Frame::Over { status: 3 }], true));
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_arrives_with_its_beginning() {
+        let (one, other) = crate::sys::socket::pair().unwrap();
+        let (mut one, mut other) = (Link::new(one).unwrap(), Link::new(other).unwrap());
+        one.send(&Frame::Failed { status: 125, text: "why ".repeat(100_000), hint: None });
+        let (frames, _) = other.receive();
+        assert!(matches!(&frames[..], [Frame::Failed { text, .. }] if text.starts_with("why why")));
     }
 
     #[test]

@@ -19,10 +19,11 @@ use crate::program::{self, Prepared};
 use crate::role::{self, Extra, Group, Role, RoleError, attempt};
 use crate::state::{Member, State};
 use crate::sys::family::{self, Exit};
+use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
 use crate::sys::{clock, fd, spawn};
 use mail::{Command, Mail, Notice};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -88,6 +89,15 @@ impl Pump {
         let strategy = group.launch.strategy;
         let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
         let signals = attempt("watch signals", Signals::watch(&signals))?;
+        // What a monitor does to its own mask does not reach the process.
+        let umask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+        nix::sys::stat::umask(umask);
+        #[cfg_attr(
+            target_os = "linux",
+            expect(clippy::useless_conversion, reason = "a mode is u16 on macOS")
+        )]
+        let mask = umask.bits().into();
+        group.launch.program.umask.get_or_insert(mask);
         let mut environment = program::environment(&group.launch.program, &group.environment);
         let ear = match group.launch.policy.ready_within {
             Some(_) => Some(attempt("listen for readiness", Ear::open(&group.directory()))?),
@@ -168,6 +178,9 @@ impl Pump {
                 self.server.answer(client, Ok(()));
             }
             self.wait();
+            if let Some(status) = self.status {
+                return status;
+            }
         }
     }
 
@@ -181,9 +194,9 @@ impl Pump {
         fds.extend(self.link.as_ref().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(true));
         fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => log::error!("waiting for events: {error}"),
+        if let Err(error) = poll(&mut fds, timeout) {
+            drop(fds);
+            return self.break_down(&error);
         }
         let ready = |index: usize| fds.get(index).is_some_and(|fd| fd.any() == Some(true));
         let ear = fds.last().filter(|_| self.ear.is_some()).is_some_and(|fd| fd.any() == Some(true));
@@ -208,6 +221,15 @@ impl Pump {
         }
         self.take_timers();
         self.look_at_ending();
+    }
+
+    /// Nothing can be waited for any more: this pump ends like one that crashed.
+    fn break_down(&mut self, error: &std::io::Error) {
+        use std::io::Write;
+        if let Err(error) = writeln!(std::io::stderr(), "the pump cannot go on: {error}") {
+            log::debug!("writing to stderr: {error}");
+        }
+        self.status = Some(FAILED);
     }
 
     fn timeout(&self) -> PollTimeout {
@@ -265,7 +287,7 @@ impl Pump {
     fn take_children(&mut self) {
         if let Some(started) = self.process
             && self.dead.is_none()
-            && let Some(exit) = family::peek(started.pid)
+            && let Some(exit) = family::end_of(started.pid)
         {
             self.process_died(started, exit);
         }

@@ -10,8 +10,11 @@ use crate::privileges::{self, PrivilegeError, Privileges};
 use crate::program::{self, ProgramError};
 use crate::role::{Launching, Role};
 use crate::state::{Member, Page};
+use crate::sys::poll::poll;
+use crate::sys::signals::{self, Signals};
 use crate::sys::{family, fd, socket};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -354,7 +357,18 @@ impl Start {
     /// # Errors
     /// The name is taken, a monitor refuses, the program cannot be executed, …; nothing is left of the group.
     pub fn start(self) -> Result<Started, StartError> {
-        self.verify()?.launch()
+        self.verify()?.launch(None)
+    }
+
+    /// Starts the group as a program that lives for it alone: SIGINT, SIGTERM and SIGHUP end the start from the
+    /// moment at which there is something to end, and are the caller's to watch afterwards.
+    pub(crate) fn start_watching(self) -> Result<(Started, Signals), StartError> {
+        let verified = self.verify()?;
+        let watched = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD];
+        attempt("block signals", signals::block(&watched))?;
+        let mut signals = attempt("watch signals", Signals::watch(&watched))?;
+        let started = verified.launch(Some(&mut signals))?;
+        Ok((started, signals))
     }
 
     fn verify(mut self) -> Result<Verified, StartError> {
@@ -504,10 +518,10 @@ impl Begun {
 }
 
 impl Verified {
-    fn launch(mut self) -> Result<Started, StartError> {
+    fn launch(mut self, signals: Option<&mut Signals>) -> Result<Started, StartError> {
         let mut begun = Begun::new(&self.launch.name, self.launch.strategy)?;
         begun.page.set_member(Member::Launcher, nix::unistd::getpid().as_raw());
-        let result = self.launch_in(&mut begun);
+        let result = self.launch_in(&mut begun, signals);
         if result.is_err() {
             begun.remove();
         }
@@ -515,7 +529,7 @@ impl Verified {
         result
     }
 
-    fn launch_in(&mut self, begun: &mut Begun) -> Result<Started, StartError> {
+    fn launch_in(&mut self, begun: &mut Begun, signals: Option<&mut Signals>) -> Result<Started, StartError> {
         let strategy = self.launch.strategy;
         if let Some((files, _)) = &begun.files {
             self.launch.directory = Some(files.directory.clone().into_os_string().into_vec());
@@ -574,7 +588,7 @@ impl Verified {
         }
         drop(theirs);
         let mut link = attempt("keep the link", Link::new(ours))?;
-        match attempt("wait for the group", wait_for_result(&mut link))? {
+        match attempt("wait for the group", wait_for_result(&mut link, signals))? {
             Some(Frame::Started { process_pid, pump_pid, daemon_pid }) => {
                 let daemon = (daemon_pid != 0).then_some(daemon_pid);
                 let pids = GroupPids { process: process_pid, monitor: pump_pid, daemon };
@@ -596,13 +610,19 @@ impl Verified {
 }
 
 /// Waits for the first frame that decides; then, if it is a failure, until the roles are gone.
-fn wait_for_result(link: &mut Link) -> io::Result<Option<Frame>> {
+fn wait_for_result(link: &mut Link, mut signals: Option<&mut Signals>) -> io::Result<Option<Frame>> {
     let mut failed = None;
+    let mut interrupted = None;
     loop {
-        let mut fds = [PollFd::new(link.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
+        let mut fds = vec![PollFd::new(link.as_fd(), PollFlags::POLLIN)];
+        fds.extend(signals.as_ref().map(|signals| PollFd::new(signals.as_fd(), PollFlags::POLLIN)));
+        poll(&mut fds, PollTimeout::NONE)?;
+        drop(fds);
+        while let Some(signal) = signals.as_mut().and_then(|signals| signals.next()) {
+            if signal != Signal::SIGCHLD {
+                link.send(if interrupted.is_some() { &Frame::Kill } else { &Frame::Stop });
+                interrupted = Some(signal);
+            }
         }
         let (frames, gone) = link.receive();
         for (index, frame) in frames.iter().enumerate() {
@@ -622,7 +642,12 @@ fn wait_for_result(link: &mut Link) -> io::Result<Option<Frame>> {
             }
         }
         if gone {
-            return Ok(failed);
+            let by_signal = |signal: Signal| Frame::Failed {
+                status: 128_u8.saturating_add(u8::try_from(signal as i32).unwrap_or(0)),
+                text: format!("start: it was interrupted by {signal}"),
+                hint: None,
+            };
+            return Ok(interrupted.map(by_signal).or(failed));
         }
     }
 }

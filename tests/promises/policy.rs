@@ -235,6 +235,8 @@ fn with_a_pump_that_dies<'a>(sandbox: &'a Sandbox, options: &[&str]) -> Group<'a
         .puppet(["note=ran", "hang"])
         .start();
     sandbox.file("fail", "", 0o600);
+    // It is executed, but need not have come to its first instruction.
+    eventually("the process runs", || (!sandbox.noted("ran").is_empty()).then_some(()));
     group.member(Role::Monitor).signal(Signal::SIGKILL);
     group
 }

@@ -129,7 +129,9 @@ impl Relay {
             log::info!("monitor {} ({} {}) is loaded", checked.label, checked.name, checked.version);
             relay.instances.push(instance);
         }
+        let labels: Vec<String> = monitors.iter().map(|monitor| monitor.label.clone()).collect();
         relay.set_up(start.why, &start.message, start.cut_bytes)?;
+        dispositions.restore_after(&labels.join(", "));
         for stream in 0..2 {
             relay.deliver_waiting(stream)?;
         }
@@ -411,7 +413,8 @@ fn wait(fds: &mut [PollFd<'_>], within: Option<Duration>) -> io::Result<()> {
         nix::poll::poll(fds, milliseconds)
     };
     match result {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Ok(_) => crate::sys::poll::all_open(fds),
+        Err(Errno::EINTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

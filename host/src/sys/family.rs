@@ -91,6 +91,12 @@ pub(crate) fn peek(pid: i32) -> Option<Exit> {
     wait_id(libc::P_PID, id, options).ok().flatten().map(|(_, exit)| exit)
 }
 
+/// How a child of ours has ended, if it has. One that somebody else in this process has reaped ended in a way
+/// that nobody knows.
+pub(crate) fn end_of(pid: i32) -> Option<Exit> {
+    if is_child(pid) { peek(pid) } else { Some(Exit::default()) }
+}
+
 /// Reaps this child if it has ended.
 pub(crate) fn reap(pid: i32) -> Option<Exit> {
     let id = libc::id_t::try_from(pid).ok()?;

@@ -9,9 +9,27 @@ use std::os::fd::{AsFd, BorrowedFd};
 pub(crate) fn block_all() -> io::Result<()> {
     use Signal::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
     let mut signals = SigSet::all();
-    [SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP].map(|signal| signals.remove(signal));
+    for signal in [SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP] {
+        signals.remove(signal);
+    }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None)?;
     Ok(())
+}
+
+/// Blocks these signals in this thread, besides those that are blocked.
+pub(crate) fn block(signals: &[Signal]) -> io::Result<()> {
+    let set: SigSet = signals.iter().copied().collect();
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
+    Ok(())
+}
+
+/// Does something with all signals blocked in this thread: a thread that is started in it never gets one.
+pub(crate) fn while_blocked<T>(f: impl FnOnce() -> T) -> io::Result<T> {
+    let mut before = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+    let result = f();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
+    Ok(result)
 }
 
 /// Gives signals back to the kernel that somebody else has dealt with. Rust's runtime catches SIGSEGV and SIGBUS
