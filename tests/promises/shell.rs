@@ -190,7 +190,7 @@ fn assert_comes_back(sandbox: &Sandbox, command: &[String], strategy: &str) {
     let before = arguments(sandbox);
     assert!(before.1, "the variable is there");
     sandbox.immortal(["stop", "awkward@1"]).run().assert_code(0);
-    std::fs::remove_file(sandbox.path("dump")).unwrap();
+    std::fs::remove_file(sandbox.path("dump")).expect("the dump was read");
     // From another directory, as a service manager would.
     let running = sandbox.invocation(&command[0]).cwd("/").args(&command[1..]).spawn();
     let again = Group::find(sandbox, "awkward@1");
