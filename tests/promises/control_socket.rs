@@ -393,8 +393,8 @@ fn json_is_whole_while_everything_is_killed_around_it() {
                 if pids.count() == 3
                     && let Some(victim) = pids.get(role).and_then(Process::find)
                 {
-                    // At once: a role that is about to leave would be counted as there.
                     victim.signal(Signal::SIGKILL);
+                    eventually("its end", || victim.is_gone().then_some(()));
                     kills += 1;
                 }
             }
@@ -453,7 +453,7 @@ fn power_cut(group: &Group<'_>) {
 fn assert_name_is_free(sandbox: &Sandbox, what: &str) {
     let list = sandbox.immortal(["list", "--json"]).run();
     list.assert_code(0);
-    for group in list.json().as_array().unwrap() {
+    for group in list.json().as_array().expect("an array") {
         assert_eq!(group["state"], "failed", "{what}: {list}");
         assert_eq!(Pids::from_json(&group["pids"]), Pids::default(), "{what}: {list}");
     }
