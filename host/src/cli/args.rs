@@ -45,6 +45,7 @@ pub(super) enum Command {
     /// Starts a program and keeps it alive
     Start(Box<StartArgs>),
     /// Verifies all that start verifies, starting nothing
+    #[command(override_usage = "immortal check [OPTIONS] FILE [ARGS]...")]
     Check(Box<StartArgs>),
     /// Shows every group of this user
     List {
