@@ -5,7 +5,10 @@
 
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
+use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{env, fs};
 
 /// Which stamps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +67,7 @@ impl Stamper {
     fn rfc3339(&mut self, since: Duration) -> Stamp {
         let mut stamp = match self.last {
             Some((second, stamp)) if second == since.as_secs() => stamp,
-            Some(_) | None => rfc3339(since, &TimeZone::system()),
+            Some(_) | None => rfc3339(since, &zone()),
         };
         put(&mut stamp.text[MILLIS], since.subsec_millis());
         self.last = Some((since.as_secs(), stamp));
@@ -75,7 +78,28 @@ impl Stamper {
 /// How far local time is ahead of UTC, in seconds. Whole minutes: RFC 3339 has no room for more, and no time zone
 /// has needed more since 1972.
 pub(crate) fn local_offset_s(at: SystemTime) -> i32 {
-    whole_minutes(&TimeZone::system(), Timestamp::try_from(at).unwrap_or(Timestamp::UNIX_EPOCH))
+    whole_minutes(&zone(), Timestamp::try_from(at).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+/// The time zone of whoever started the group.
+///
+/// `TZ=Area/City` is looked up here: jiff would first list all names of the database, some hundred KiB that the
+/// pump would keep. Everything else is jiff's, which looks at `/etc/localtime` again every five minutes.
+fn zone() -> TimeZone {
+    static NAMED: OnceLock<Option<TimeZone>> = OnceLock::new();
+    let named = NAMED.get_or_init(|| named(env::var_os("TZ")?.to_str()?));
+    named.clone().unwrap_or_else(TimeZone::system)
+}
+
+/// The zone of this name in the database of this machine.
+fn named(name: &str) -> Option<TimeZone> {
+    let name = name.strip_prefix(':').unwrap_or(name);
+    if name.is_empty() || name.starts_with('/') {
+        return None;
+    }
+    let places = ["/usr/share/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo"];
+    let found = places.iter().find_map(|place| fs::read(Path::new(place).join(name)).ok())?;
+    TimeZone::tzif(name, &found).ok()
 }
 
 fn whole_minutes(zone: &TimeZone, at: Timestamp) -> i32 {
@@ -153,6 +177,14 @@ mod tests {
             let zone = TimeZone::fixed(Offset::from_seconds(offset_s).unwrap());
             assert_eq!(text(&rfc3339(Duration::from_secs(1_700_000_000), &zone)), expected);
         }
+    }
+
+    #[test]
+    fn a_zone_is_found_by_its_name() {
+        let Some(zone) = named(":America/St_Johns") else { return };
+        let stamp = rfc3339(Duration::from_secs(1_700_000_000), &zone);
+        assert_eq!(text(&stamp), "2023-11-14T18:43:20.000-03:30 ");
+        assert!(named("Nowhere/At_All").is_none());
     }
 
     #[test]

@@ -11,8 +11,12 @@ use crate::stamp::{Format, Stamp, Stamper};
 use memchr::{memchr_iter, memrchr};
 use std::time::{Duration, SystemTime};
 
-/// How much goes into one write; below what an allocator maps anew each time.
+/// How much goes into one write, unless a single line is longer. A larger buffer would be mapped by the allocator,
+/// which then raises its threshold, and keeps what was given back.
 const WRITE_BYTES: usize = 120 * 1024;
+
+/// From how many bytes on the buffer is made that large at once; with less it cannot come to it.
+const BURST_BYTES: usize = 2 * 1024;
 
 /// How much of an unfinished line is held back, at most, and how long.
 const HELD_BYTES: usize = 16 * 1024;
@@ -156,6 +160,10 @@ impl LogFile {
             }
         }
         let mut buffer = core::mem::take(&mut stamped.buffer);
+        buffer.clear();
+        if bytes.len() >= BURST_BYTES {
+            buffer.reserve_exact(WRITE_BYTES);
+        }
         while !bytes.is_empty() {
             buffer.clear();
             let is_continued = self.line == Line::Open(Some(source));
@@ -193,6 +201,9 @@ impl LogFile {
         for end in ends.chain(unfinished) {
             let begins = taken > 0 || !batch.is_continued;
             let at = buffer.len();
+            if at > 0 && at + stamp.as_bytes().len() + (end - taken) > WRITE_BYTES {
+                break;
+            }
             if begins {
                 buffer.extend_from_slice(stamp.as_bytes());
             }
@@ -209,9 +220,6 @@ impl LogFile {
             }
             taken = end;
             *stamp = *others;
-            if buffer.len() >= WRITE_BYTES {
-                break;
-            }
         }
         (taken, false)
     }
