@@ -11,6 +11,7 @@
 pub mod check;
 pub mod dispositions;
 pub mod file;
+pub mod found;
 pub mod header;
 pub mod helper;
 pub mod host_table;
@@ -45,6 +46,28 @@ pub enum Door {
     RustUnverified,
     /// A monitor in C, or whatever speaks C: its table alone was judged.
     C,
+}
+
+impl std::fmt::Display for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::RustVerified => "Rust, layout verified",
+            Self::RustUnverified => "Rust, layout not verified",
+            Self::C => "C",
+        })
+    }
+}
+
+impl Door {
+    /// The word for programs: `rust-verified`, `rust-unverified`, `c`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::RustVerified => "rust-verified",
+            Self::RustUnverified => "rust-unverified",
+            Self::C => "c",
+        }
+    }
 }
 
 /// What a library says of itself.

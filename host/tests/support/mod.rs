@@ -1,6 +1,7 @@
 //! Libraries to load, made by the C compiler of this machine, and checks as a start would make them.
 #![allow(dead_code, reason = "every test file uses another part")]
 
+pub(crate) mod command;
 pub(crate) mod recorder;
 
 use std::error::Error;

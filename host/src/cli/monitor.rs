@@ -1,0 +1,136 @@
+//! `monitor`: what an author and a user of monitors asks for.
+
+mod help;
+mod info;
+mod list;
+
+use super::names;
+use super::report::Failure;
+use crate::loader::{self, CheckError, Description, SearchPath, Spec};
+use crate::options::OptionDecl;
+use crate::role::own_executable;
+use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+pub(super) use help::with_help;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Lists every monitor that is found by name, in search order
+    List {
+        #[command(flatten)]
+        search: Search,
+        /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows what a monitor says of itself, and its options
+    Info {
+        #[command(flatten)]
+        which: Which,
+        /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Where names are looked for.
+#[derive(Debug, Args)]
+pub(super) struct Search {
+    /// Directory searched first for monitors; repeatable
+    #[arg(long, value_name = "DIR")]
+    monitor_path: Vec<PathBuf>,
+}
+
+/// One monitor.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// Name of the monitor, or path of its library (with a `/`)
+    #[arg(value_name = "NAME|PATH", add = ArgValueCandidates::new(names::monitors))]
+    monitor: OsString,
+    #[command(flatten)]
+    search: Search,
+}
+
+pub(super) fn obey(command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::List { search, json } => list::show(&search, json),
+        Command::Info { which, json } => info::show(&which, json),
+    }
+}
+
+impl Search {
+    fn path(&self) -> Result<SearchPath, Failure> {
+        Ok(SearchPath::from_environment(&self.monitor_path, &directory()?, &own_executable()))
+    }
+}
+
+impl Which {
+    /// Label and canonical path.
+    fn resolve(&self) -> Result<(String, PathBuf), Failure> {
+        let spec = Spec::parse(&self.monitor).map_err(failure)?;
+        let path = spec.resolve(&directory()?, &self.search.path()?).map_err(failure)?;
+        Ok((spec.label, path))
+    }
+}
+
+/// The caller's directory.
+fn directory() -> Result<PathBuf, Failure> {
+    std::env::current_dir()
+        .map_err(|error| Failure::new(1, format!("unable to read the current directory: {error}"), None))
+}
+
+fn failure(error: impl Into<CheckError>) -> Failure {
+    let error = error.into();
+    Failure::new(if error.is_usage() { 2 } else { 1 }, loader::chain(&error), error.hint())
+}
+
+/// One declared option for programs.
+fn option_json(option: &OptionDecl) -> Value {
+    json!({
+        "name": option.name,
+        "type": option.kind.to_string(),
+        "default": option.default,
+        "choices": option.choices,
+        "required": option.required,
+        "nullable": option.nullable,
+        "secret": option.secret,
+        "help": option.help,
+    })
+}
+
+/// The declared options for people, a line each, in columns: name, type, default or `required`, help.
+fn option_lines(description: &Description) -> Vec<String> {
+    let row = |option: &OptionDecl| {
+        let mut kind = match option.choices.as_slice() {
+            [] => option.kind.to_string(),
+            choices => choices.join("|"),
+        };
+        if option.nullable {
+            kind.push_str(" or null");
+        }
+        let default = match (&option.default, option.required) {
+            (_, true) => "required".to_owned(),
+            (Some(default), false) => format!("[{default}]"),
+            (None, false) => "-".to_owned(),
+        };
+        let secret = if option.secret { " (secret)" } else { "" };
+        [option.name.clone(), kind, default, format!("{}{secret}", option.help)]
+    };
+    columns(description.options.iter().flatten().map(row))
+}
+
+/// Rows with every column as wide as its widest cell.
+fn columns<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> Vec<String> {
+    let rows: Vec<[String; N]> = rows.collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
