@@ -30,6 +30,8 @@ pub use dispositions::Dispositions;
 pub use file::{FileError, Identity};
 pub use header::HeaderError;
 pub use host_table::{Host, Pids, Services, publish};
+pub(crate) use host_table::{borrow, size_u32};
+pub(crate) use instance::lend;
 pub use instance::{
     Event, EventKind, HookError, Instance, Output, Readiness, SetupArgs, Stream, Why, check_options,
 };

@@ -1,19 +1,24 @@
 //! `monitor`: what an author and a user of monitors asks for.
 
+mod bench;
+mod check;
 mod help;
 mod info;
 mod list;
 
 use super::names;
 use super::report::Failure;
+use crate::conformance::Subject;
 use crate::loader::{self, CheckError, Description, SearchPath, Spec};
-use crate::options::OptionDecl;
+use crate::options::{self, OptionDecl, RawOption, Target};
 use crate::role::own_executable;
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
+use immortal_monitor_api::scalar;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub(super) use help::with_help;
 
@@ -31,6 +36,37 @@ pub(super) enum Command {
     Info {
         #[command(flatten)]
         which: Which,
+        /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tests a monitor's library for what must hold of every monitor; exit status 1 if a test fails
+    Check {
+        #[command(flatten)]
+        which: Which,
+        /// Only the tests whose names hold one of these
+        #[arg(value_name = "FILTER")]
+        filters: Vec<String>,
+        /// Monitor option, as for start; repeatable
+        #[arg(short, long, value_name = "KEY=VALUE")]
+        option: Vec<OsString>,
+        /// Makes random sequences and chunks come again as they were
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
+        /// How long one test may take
+        #[arg(long, value_name = "DUR", default_value = "5s", value_parser = scalar::duration)]
+        time_limit: Duration,
+        /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measures how many bytes and calls a monitor takes per second
+    Bench {
+        #[command(flatten)]
+        which: Which,
+        /// Monitor option, as for start; repeatable
+        #[arg(short, long, value_name = "KEY=VALUE")]
+        option: Vec<OsString>,
         /// Prints JSON
         #[arg(long)]
         json: bool,
@@ -59,6 +95,11 @@ pub(super) fn obey(command: Command) -> Result<u8, Failure> {
     match command {
         Command::List { search, json } => list::show(&search, json),
         Command::Info { which, json } => info::show(&which, json),
+        Command::Check { which, filters, option, seed, time_limit: limit, json } => {
+            let asked = check::Asked { options: &option, filters: &filters, seed, limit, json };
+            check::run(&which, &asked)
+        }
+        Command::Bench { which, option, json } => bench::run(&which, &option, json),
     }
 }
 
@@ -81,6 +122,27 @@ impl Which {
 fn directory() -> Result<PathBuf, Failure> {
     std::env::current_dir()
         .map_err(|error| Failure::new(1, format!("unable to read the current directory: {error}"), None))
+}
+
+/// Loads the library for a first look, and gives it its options. The inner error is the library's own.
+fn gather(
+    label: String,
+    path: PathBuf,
+    options: &[OsString],
+    seed: u64,
+    limit: Duration,
+) -> Result<Result<Subject, CheckError>, Failure> {
+    let raw = options.iter().map(|option| RawOption::parse(option)).collect::<Result<Vec<_>, _>>();
+    let raw = raw.map_err(failure)?;
+    let executable = own_executable();
+    let description = match loader::describe(&executable, &label, &path) {
+        Ok((description, _)) => description,
+        Err(error) => return Ok(Err(error)),
+    };
+    let target = Target { label: &label, declared: description.options.as_deref() };
+    let routed = options::route(&raw, &[target], &directory()?, &options::read_bounded).map_err(failure)?;
+    let options = routed.into_iter().next().unwrap_or_default();
+    Ok(Ok(Subject { executable, label, path, description, options, seed, limit }))
 }
 
 fn failure(error: impl Into<CheckError>) -> Failure {
