@@ -48,7 +48,7 @@ fn serve(mut channel: &UnixStream) -> io::Result<()> {
         log::set_max_level(LevelFilter::iter().nth(job.max_level).unwrap_or(LevelFilter::Warn));
     }
     notes::write(&Note::Begun)?;
-    let finding = attempt(&job).unwrap_or_else(|Broken(text)| Finding::Fail(text));
+    let finding = attempt(&job).unwrap_or_else(|Broken(text)| Finding::Fail(text + &notes::here()));
     usage::flush_c_streams();
     notes::write(&Note::Verdict(finding))?;
     // The command kills this process when it has heard enough, so that no exit function of the library runs.

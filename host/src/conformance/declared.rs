@@ -212,7 +212,7 @@ pub(super) fn ill_typed_refused(context: &Context<'_>) -> Outcome {
     Ok(match Finding::of_faults(&faults) {
         Finding::Pass(_) if tried == 0 => Finding::Skip("no option has a type that could be missed".into()),
         Finding::Pass(_) => Finding::Pass(format!("{tried} wrong values")),
-        finding => finding,
+        finding @ (Finding::Warn(_) | Finding::Fail(_) | Finding::Skip(_)) => finding,
     })
 }
 

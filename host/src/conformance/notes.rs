@@ -26,16 +26,33 @@ pub(super) fn write(note: &Note) -> io::Result<()> {
     send(&mut channel, note)
 }
 
+thread_local! {
+    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+    static LAST: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Says where in a longer story the next steps are; every step is told anew there.
+pub(super) fn place(place: String) {
+    LAST.with_borrow_mut(String::clear);
+    PLACE.set(place);
+}
+
+/// The place that was said last; empty in a short story.
+pub(super) fn here() -> String {
+    PLACE.with_borrow(String::clone)
+}
+
 /// Says what is called from now on; nothing is written when that is what was said last.
 pub(super) fn step(what: &str) {
-    thread_local!(static LAST: RefCell<String> = const { RefCell::new(String::new()) });
     LAST.with_borrow_mut(|last| {
-        if last != what {
-            what.clone_into(last);
-            // A command that is gone hears nothing more; the verdict finds that out.
-            if let Err(error) = write(&Note::Step(what.to_owned())) {
-                log::trace!("{error}");
-            }
+        if last == what {
+            return;
+        }
+        what.clone_into(last);
+        let whole = PLACE.with_borrow(|place| format!("{what}{place}"));
+        // A command that is gone hears nothing more; the verdict finds that out.
+        if let Err(error) = write(&Note::Step(whole)) {
+            log::trace!("{error}");
         }
     });
 }

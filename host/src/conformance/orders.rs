@@ -1,7 +1,7 @@
 //! Every legal order of short lives, and long lives by chance.
 
 use super::life::{Broken, Context, How, Life, Outcome};
-use super::notes::step;
+use super::notes::place;
 use super::source::Source;
 use super::wire::Finding;
 use crate::loader::{Stream, Why};
@@ -93,28 +93,18 @@ pub(super) fn random(context: &Context<'_>) -> Outcome {
         if context.is_late() {
             return Ok(Finding::Pass(format!("{number} lives of seed {seed}; time was up before all")));
         }
-        let mut calls = Vec::new();
-        if let Err(Broken(text)) = one_by_chance(context, &mut source, number, &mut calls) {
-            let from = calls.len().saturating_sub(6);
-            return Ok(Finding::Fail(format!(
-                "{text} (life {number} of seed {seed}, after {})",
-                calls[from..].join(", ")
-            )));
-        }
+        one_by_chance(context, &mut source, number)?;
     }
     Ok(Finding::Pass(format!("{LIVES} lives of seed {seed}")))
 }
 
-fn one_by_chance(
-    context: &Context<'_>,
-    source: &mut Source,
-    number: usize,
-    calls: &mut Vec<String>,
-) -> Result<(), Broken> {
+fn one_by_chance(context: &Context<'_>, source: &mut Source, number: usize) -> Result<(), Broken> {
+    let mut calls = Vec::new();
     let why = [Why::PumpStart, Why::PumpRestart, Why::DaemonRestart][source.below(3)];
     let mut say = |what: String| {
-        step(&format!("life {number} of seed {}, call {}: {what}", context.job.seed, calls.len()));
         calls.push(what);
+        let from = calls.len().saturating_sub(6);
+        place(format!(" (life {number} of seed {}; {})", context.job.seed, calls[from..].join(", ")));
     };
     say("create".into());
     let mut life = Life::create(context)?;

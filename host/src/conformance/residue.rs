@@ -17,7 +17,7 @@ const LIVES: usize = 3;
 /// How long a thread may take to close its things and to end.
 const GRACE: Duration = Duration::from_millis(500);
 /// Lives of one batch in [`memory`], and what is no sign of a leak in one life.
-const BATCH: usize = 64;
+const BATCH: usize = 32;
 const CRUMB_BYTES: usize = 16;
 
 fn lives(context: &Context<'_>, count: usize) -> Result<(), Broken> {

@@ -63,7 +63,7 @@ pub(super) fn nul_bytes(context: &Context<'_>) -> Outcome {
 }
 
 pub(super) fn invalid_utf8(context: &Context<'_>) -> Outcome {
-    let all: Vec<u8> = (0..=255).collect();
+    let all: Vec<u8> = (1..=255).collect();
     // A character of four bytes, cut at each place; overlong, surrogate, and lone continuation bytes.
     let cut: [&[u8]; 6] = [b"\xf0", b"\x9f\xa6\x80", b"\xf0\x9f", b"\xa6\x80\n", b"\xf0\x9f\xa6", b"\x80"];
     life_of(
