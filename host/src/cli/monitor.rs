@@ -5,6 +5,7 @@ mod check;
 mod help;
 mod info;
 mod list;
+mod new;
 
 use super::names;
 use super::report::Failure;
@@ -71,6 +72,20 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Makes a new monitor to start from
+    New {
+        /// Its name: small letters, digits, `_` and `-`
+        name: String,
+        /// Where it is made; new, or empty [default: ./NAME]
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+        /// What it is written in
+        #[arg(long, value_enum, default_value = "rust")]
+        lang: new::Lang,
+        /// Source of immortal-monitor-api, for Rust
+        #[arg(long, value_name = "PATH")]
+        api: Option<PathBuf>,
+    },
 }
 
 /// Where names are looked for.
@@ -100,6 +115,7 @@ pub(super) fn obey(command: Command) -> Result<u8, Failure> {
             check::run(&which, &asked)
         }
         Command::Bench { which, option, json } => bench::run(&which, &option, json),
+        Command::New { name, directory, lang, api } => new::run(&name, lang, api.as_deref(), directory),
     }
 }
 

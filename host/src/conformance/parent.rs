@@ -172,9 +172,10 @@ fn hear(channel: &mut UnixStream, subject: &Subject, deadline: Instant) -> Heard
             Ok(Some(Note::Begun)) => heard.has_begun = true,
             Ok(Some(Note::Step(step))) => heard.step = step,
             Ok(Some(Note::Speed(speed))) => heard.speeds.push(speed),
+            // What a monitor says of provoked calls is for its author alone: seen with -vv.
             Ok(Some(Note::Log { level, target, text })) => {
                 let level = Level::iter().nth(level.saturating_sub(1)).unwrap_or(Level::Trace);
-                log::log!(target: &target, level, "monitor {}: {}", subject.label, one_line(&text));
+                log::debug!(target: &target, "monitor {}: {level}: {}", subject.label, excerpt(text.as_bytes()));
             }
             Ok(Some(Note::Verdict(finding))) => {
                 heard.end = End::Verdict(finding);

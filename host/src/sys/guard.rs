@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn copies_end_where_the_page_ends() {
         for length in [0, 1, 4095, 4096, 100_000] {
-            let bytes: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            let bytes: Vec<u8> = (0..length).map(|at: i32| at.to_le_bytes()[0]).collect();
             let guarded = Guarded::copy(&bytes).unwrap();
             assert_eq!(guarded.values(), bytes);
             assert_eq!(guarded.values().as_ptr_range().end.addr() % page_bytes(), 0);

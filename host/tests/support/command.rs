@@ -18,6 +18,7 @@ pub(crate) fn immortal(directory: &Path, arguments: &[&str]) -> Said {
         .args(arguments)
         .current_dir(directory)
         .env("HOME", home.path())
+        .env("IMMORTAL_RUNTIME_DIR", home.path().join("run"))
         .env_remove("XDG_DATA_HOME")
         .env_remove("IMMORTAL_MONITOR_PATH")
         .env_remove("RUST_LOG")
