@@ -107,7 +107,7 @@ impl fmt::Debug for OptionValue {
 #[non_exhaustive]
 pub enum OptionError {
     /// The argument of `-o` has no `=`, or nothing before it.
-    #[error("option `{text}` is not KEY=VALUE")]
+    #[error("option {text}: it is not KEY=VALUE")]
     NotKeyValue {
         /// What stands before the first `=`, or the whole argument if there is none.
         text: String,
@@ -119,7 +119,7 @@ pub enum OptionError {
         key: String,
     },
     /// Two monitors have the same label.
-    #[error("two monitors have the label `{label}`")]
+    #[error("label {label}: two monitors have it")]
     EqualLabels {
         /// The label.
         label: String,
@@ -163,7 +163,7 @@ pub enum OptionError {
         declared: Vec<String>,
     },
     /// A plain key that no monitor declares.
-    #[error("no monitor has the option `{key}`; {}", per_monitor(declared))]
+    #[error("option {key}: no monitor has it; {}", per_monitor(declared))]
     NobodyDeclares {
         /// Name of the option.
         key: String,

@@ -152,7 +152,7 @@ pub(crate) fn prepare(program: &Program, environment: &[(Bytes, Bytes)]) -> Resu
 /// Finds out, as far as can be known without executing it, whether the program can be executed.
 pub(crate) fn verify(program: &Program, environment: &[(Bytes, Bytes)]) -> Result<(), ProgramError> {
     if program.file.is_empty() {
-        return Err(ProgramError::NotFound { program: PathBuf::new(), searched: false });
+        return Err(ProgramError::NotFound { program: "FILE (an empty name)".into(), searched: false });
     }
     if program.exec.is_some() {
         let file = absolute(program, &program.file);

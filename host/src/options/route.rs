@@ -205,7 +205,7 @@ mod tests {
         let monitors = [Target { label: "a", declared: Some(&a) }, Target { label: "c", declared: None }];
         let error = run(&["z=hunter2"], &monitors).unwrap_err();
         assert!(!error.is_usage());
-        assert_eq!(error.to_string(), "no monitor has the option `z`; a has x, y; c declares none");
+        assert_eq!(error.to_string(), "option z: no monitor has it; a has x, y; c declares none");
         assert!(error.hint().unwrap().contains("-o c.z=VALUE"));
     }
 

@@ -10,12 +10,24 @@ use std::os::unix::fs::FileExt;
 pub(super) struct CrashFile {
     file: File,
     limit_bytes: u64,
+    deliveries: u32,
 }
+
+/// How many deliveries come between two looks at the size, under output that never pauses.
+const DELIVERIES: u32 = 256;
 
 impl CrashFile {
     /// Keeps this file, which is open for appending, below twice the limit.
     pub(super) fn new(file: OwnedFd, limit_bytes: u64) -> Self {
-        Self { file: file.into(), limit_bytes: limit_bytes.max(4096) }
+        Self { file: file.into(), limit_bytes: limit_bytes.max(4096), deliveries: 0 }
+    }
+
+    /// Looks at the size now and then.
+    pub(super) fn count_delivery(&mut self) {
+        self.deliveries = (self.deliveries + 1) % DELIVERIES;
+        if self.deliveries == 0 {
+            self.trim();
+        }
     }
 
     /// Drops all but the newest bytes once there are too many.

@@ -346,6 +346,9 @@ impl Relay {
         for instance in &mut self.instances {
             instance.output(&output)?;
         }
+        if let Some(crash) = &mut self.crash {
+            crash.count_delivery();
+        }
         self.sinks[stream].write(data);
         self.offsets[stream] += count as u64;
         self.page.set_offset(stream, self.offsets[stream]);
