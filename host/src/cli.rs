@@ -2,6 +2,7 @@
 
 mod args;
 mod logs;
+mod monitor;
 mod names;
 mod report;
 mod unit;
@@ -25,7 +26,7 @@ pub(crate) fn run() -> ExitCode {
     CompleteEnv::with_factory(Cli::command).var(COMPLETE).complete();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return report::usage(&error),
+        Err(error) => return monitor::with_help(report::usage(&error), &error),
     };
     crate::logging::start(cli.log_level() as u8);
     match obey(cli.command) {
@@ -93,6 +94,7 @@ fn obey(command: Command) -> Result<u8, Failure> {
             completions(&shell)?;
             Ok(0)
         }
+        Command::Monitor(command) => monitor::obey(command),
         Command::Man => {
             manual()?;
             Ok(0)

@@ -199,6 +199,13 @@ impl Daemon {
     fn take_parent(&mut self) {
         let Some(parent) = &mut self.parent else { return };
         let (frames, gone) = parent.receive();
+        if gone {
+            // A parent that has its answer from the pump is free to go. This daemon was told before it was.
+            self.take_pump_frames();
+            if self.parent.is_none() {
+                return;
+            }
+        }
         if gone || frames.iter().any(|frame| matches!(frame, Frame::Stop | Frame::Kill)) {
             self.parent = None;
             self.events.push_back(Event::ShutdownAsked);
@@ -214,7 +221,7 @@ impl Daemon {
         }
         for frame in frames {
             match frame {
-                Frame::Started { .. } => self.started(frame),
+                Frame::Started { .. } => self.started(),
                 Frame::Failed { .. } => self.failure = Some(frame),
                 Frame::Ending => self.events.push_back(Event::PumpEnds),
                 Frame::Terminated => self.events.push_back(Event::PumpTerminated),
@@ -227,11 +234,10 @@ impl Daemon {
         }
     }
 
-    fn started(&mut self, frame: Frame) {
+    fn started(&mut self) {
         self.events.push_back(Event::Started);
-        if let Some(mut parent) = self.parent.take() {
-            parent.send(&frame);
-        }
+        // The pump tells the parent.
+        self.parent = None;
         for client in std::mem::take(&mut self.restarting) {
             self.server.answer(client, Ok(()));
         }
@@ -432,11 +438,13 @@ impl Daemon {
         }
         let (ours, theirs) = socket::pair()?;
         let message = fd::sealed(&message)?;
-        let descriptors = vec![
+        let mut descriptors = vec![
             (theirs.as_fd(), number::LINK),
             (self.stderr.0.as_fd(), number::CRASH),
             (message.as_fd(), number::MESSAGE),
         ];
+        // So that the parent has its answer even if this daemon dies before it can pass it on.
+        descriptors.extend(self.parent.as_ref().map(|parent| (parent.as_fd(), number::PARENT)));
         let extra = Extra { descriptors, stderr: Some(self.stderr.1.as_fd()), detached: false };
         let pid = self.group.start(Role::Pump, extra)?;
         log::info!("pump {pid} is started");

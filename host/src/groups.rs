@@ -5,10 +5,12 @@ use crate::places::{self, Facts, GroupFiles, PlaceError};
 use crate::state::{Member, Snapshot, State};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// How long an answer may take that needs no process to end.
+const ANSWER: Duration = Duration::from_secs(30);
 /// How long a group may answer nobody: a role is being replaced.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -67,6 +69,10 @@ impl Group {
     /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    fn stop_timeout(&self) -> Duration {
+        Duration::from_millis(self.facts.stop_timeout_ms)
     }
 
     fn state(&self) -> State {
@@ -199,7 +205,7 @@ pub(crate) fn signal(name: &str, signal: i32) -> Result<(), GroupError> {
         State::Orphaned => return Err(GroupError::Orphaned(name.to_owned())),
         State::Starting | State::Running | State::Stopping | State::Backoff | State::Stopped => {}
     }
-    control::request(&group.files, Command::Signal(signal))
+    control::request(&group.files, Command::Signal(signal), ANSWER)
         .map(drop)
         .map_err(|source| GroupError::Client { name: name.to_owned(), source })
 }
@@ -212,7 +218,7 @@ pub(crate) fn arguments(name: &str) -> Result<Vec<String>, GroupError> {
         State::Orphaned => return Err(GroupError::Orphaned(name.to_owned())),
         State::Starting | State::Running | State::Stopping | State::Backoff | State::Stopped => {}
     }
-    control::request(&group.files, Command::Arguments)
+    control::request(&group.files, Command::Arguments, ANSWER)
         .map_err(|source| GroupError::Client { name: name.to_owned(), source })
 }
 
@@ -220,13 +226,16 @@ pub(crate) fn arguments(name: &str) -> Result<Vec<String>, GroupError> {
 pub(crate) fn stop(name: &str) -> Result<bool, GroupError> {
     let system = |source| GroupError::System { name: name.to_owned(), source };
     let group = find(name)?;
+    // Opened now: soon another group may have the name.
     let page = File::open(group.files.page()).ok();
+    let lock = File::open(group.files.lock()).ok();
     let members = [Member::Process, Member::Pump, Member::Daemon];
     let mut known: Vec<(Member, Snapshot)> = members.map(|member| (member, group.snapshot.clone())).to_vec();
     let deadline = Instant::now() + SILENCE;
     let mut snapshot = group.snapshot.clone();
     while snapshot.has_roles() {
-        match control::request(&group.files, Command::Stop) {
+        wake(&snapshot);
+        match control::request(&group.files, Command::Stop, ANSWER) {
             Ok(_) => break,
             Err(ClientError::Refused(why)) => {
                 return Err(GroupError::Client { name: name.to_owned(), source: ClientError::Refused(why) });
@@ -245,7 +254,9 @@ pub(crate) fn stop(name: &str) -> Result<bool, GroupError> {
     if let Some(now) = Snapshot::read(&group.files.page()) {
         known.extend(members.map(|member| (member, now.clone())));
     }
-    group.files.wait_for_end().map_err(system)?;
+    if let Some(lock) = lock {
+        wait_for_end(&lock, page.as_ref()).map_err(system)?;
+    }
     // Their locks are gone; their pids follow within a moment.
     let patience = Instant::now() + Duration::from_secs(2);
     while known.iter().any(|(member, page)| *member != Member::Process && page.alive(*member) != 0) {
@@ -257,6 +268,32 @@ pub(crate) fn stop(name: &str) -> Result<bool, GroupError> {
     let killed = page.and_then(|page| Snapshot::of_file(&page)).is_some_and(|page| page.killed());
     remove_rest(&group.files).map_err(system)?;
     Ok(killed && !group.snapshot.killed())
+}
+
+/// Lets roles run that somebody has stopped (SIGSTOP): they are to end.
+fn wake(page: &Snapshot) {
+    for role in [Member::Pump, Member::Daemon] {
+        crate::sys::family::signal(page.alive(role), libc::SIGCONT);
+    }
+}
+
+/// Waits until no role of the group lives. How long that may take is the group's own affair: its stop timeout.
+fn wait_for_end(lock: &File, page: Option<&File>) -> std::io::Result<()> {
+    let mut woken = Instant::now();
+    loop {
+        match lock.try_lock_shared() {
+            Ok(()) => return lock.unlock(),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        if woken.elapsed() > Duration::from_secs(1) {
+            woken = Instant::now();
+            if let Some(page) = page.and_then(Snapshot::of_file) {
+                wake(&page);
+            }
+        }
+    }
 }
 
 /// Ends an orphaned process and removes the files that nobody else removed.
@@ -283,7 +320,7 @@ pub(crate) fn restart(name: &str) -> Result<(), GroupError> {
             State::Orphaned => return Err(GroupError::Orphaned(name.to_owned())),
             State::Starting | State::Running | State::Stopping | State::Backoff | State::Stopped => {}
         }
-        match control::request(&group.files, Command::Restart) {
+        match control::request(&group.files, Command::Restart, ANSWER * 4 + group.stop_timeout()) {
             Ok(_) => return Ok(()),
             Err(source @ ClientError::Refused(_)) => {
                 return Err(GroupError::Client { name: name.to_owned(), source });

@@ -44,8 +44,10 @@ pub(crate) mod number {
     pub(crate) const RELAY_STDERR: RawFd = 16;
     /// Reading end of a pipe whose writing end a predecessor holds: its end of file says that it is gone.
     pub(crate) const PREDECESSOR: RawFd = 17;
+    /// The daemon's socket to the parent, for its first pump.
+    pub(crate) const PARENT: RawFd = 18;
     /// The highest number of this table.
-    pub(crate) const LAST: RawFd = PREDECESSOR;
+    pub(crate) const LAST: RawFd = PARENT;
 }
 
 /// How the group's processes relate.

@@ -6,6 +6,7 @@
 
 mod attached;
 mod cli;
+mod conformance;
 mod control;
 mod daemon;
 mod ending;
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
     let hidden = std::env::args_os().nth(1);
     let result = match hidden.as_deref().and_then(std::ffi::OsStr::to_str) {
         Some(loader::helper::ARGUMENT) => return loader::helper::run(),
+        Some(conformance::ARGUMENT) => return conformance::run_child(),
         Some("pump") => pump::run().map(|never| match never {}),
         Some("daemon") => daemon::run(),
         Some(_) | None => return cli::run(),

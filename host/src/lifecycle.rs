@@ -375,8 +375,8 @@ impl Lifecycle {
         if std::mem::replace(&mut self.unready, false) {
             out.push(Action::Disarm(Timer::Ready));
             self.last.0 = Duration::ZERO;
-            if !self.there {
-                self.goal = self.goal.max(Goal::Fail);
+            if !self.there && self.goal == Goal::Policy {
+                self.goal = Goal::Fail;
             }
         }
         // The end of a process that goes with its daemon has no event of its own, and what it left in the
@@ -494,7 +494,7 @@ impl Lifecycle {
                 self.goal = Goal::Restart;
                 self.end_process(out);
             }
-            Phase::Delivering | Phase::Clearing => self.goal = self.goal.max(Goal::Restart),
+            Phase::Ending | Phase::Delivering | Phase::Clearing => self.goal = self.goal.max(Goal::Restart),
             Phase::Pausing | Phase::Held if !self.terminated => {
                 self.unstable = 0;
                 out.push(Action::Disarm(Timer::Backoff));
@@ -507,7 +507,6 @@ impl Lifecycle {
             | Phase::Preparing
             | Phase::Holding
             | Phase::Spawning
-            | Phase::Ending
             | Phase::Finishing
             | Phase::Over => {}
         }
@@ -558,8 +557,8 @@ impl Lifecycle {
     }
 
     fn daemon_died(&mut self, out: &mut Vec<Action>) {
-        // Before the first spawn nobody but the dead daemon knew the parent: the start has failed.
-        self.pursue(if self.executed { Goal::HandOver } else { Goal::Fail }, out);
+        // Before the group is there, a start fails with its daemon: a new one would know no parent.
+        self.pursue(if self.there { Goal::HandOver } else { Goal::Fail }, out);
     }
 
     fn hook_failed(&mut self, out: &mut Vec<Action>) {
@@ -657,12 +656,12 @@ impl Lifecycle {
     fn elapsed(&mut self, timer: Timer, out: &mut Vec<Action>) {
         match timer {
             Timer::Setup if self.phase == Phase::Preparing => self.hook_failed(out),
-            Timer::Ready if self.phase == Phase::Running && self.unready => self.not_ready(out),
             Timer::Stop if self.phase == Phase::Delivering && self.stop_armed => {
                 // What then is left is asked politely again.
                 self.stop_armed = false;
                 out.push(Action::Kill);
             }
+            Timer::Ready if self.phase == Phase::Running && self.unready => self.not_ready(out),
             Timer::Stop if self.stop_armed => {
                 out.push(Action::Kill);
                 out.push(Action::Arm(Timer::Stop, KILL_AGAIN));

@@ -11,6 +11,7 @@
 pub mod check;
 pub mod dispositions;
 pub mod file;
+pub mod found;
 pub mod header;
 pub mod helper;
 pub mod host_table;
@@ -29,6 +30,8 @@ pub use dispositions::Dispositions;
 pub use file::{FileError, Identity};
 pub use header::HeaderError;
 pub use host_table::{Host, Pids, Services, publish};
+pub(crate) use host_table::{borrow, size_u32};
+pub(crate) use instance::lend;
 pub use instance::{
     Event, EventKind, HookError, Instance, Output, Readiness, SetupArgs, Stream, Why, check_options,
 };
@@ -45,6 +48,28 @@ pub enum Door {
     RustUnverified,
     /// A monitor in C, or whatever speaks C: its table alone was judged.
     C,
+}
+
+impl std::fmt::Display for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::RustVerified => "Rust, layout verified",
+            Self::RustUnverified => "Rust, layout not verified",
+            Self::C => "C",
+        })
+    }
+}
+
+impl Door {
+    /// The word for programs: `rust-verified`, `rust-unverified`, `c`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::RustVerified => "rust-verified",
+            Self::RustUnverified => "rust-unverified",
+            Self::C => "c",
+        }
+    }
 }
 
 /// What a library says of itself.

@@ -39,14 +39,14 @@ impl Ear {
         &self.address
     }
 
-    /// Takes what was said; true if a sender whom `accept` knows by its pid said `READY=1`. A sender whose pid
-    /// the system does not tell is accepted: its address was told to the process alone.
-    pub(crate) fn hears_ready(&self, accept: impl Fn(i32) -> bool) -> bool {
+    /// Takes what was said; true if a sender whom `accept` knows by pid and user said `READY=1`. A sender whom
+    /// the system does not name is accepted: its address was told to the process alone.
+    pub(crate) fn hears_ready(&self, accept: impl Fn(i32, u32) -> bool) -> bool {
         let mut ready = false;
         let mut text = [0; 4096];
-        while let Ok((count, sender)) = socket::receive_with_pid(&self.socket, &mut text) {
+        while let Ok((count, sender)) = socket::receive_with_sender(&self.socket, &mut text) {
             let says_so = text[..count].split(|byte| *byte == b'\n').any(|line| line == b"READY=1");
-            ready |= says_so && sender.is_none_or(&accept);
+            ready |= says_so && sender.is_none_or(|(pid, uid)| accept(pid, uid));
         }
         ready
     }
@@ -66,10 +66,10 @@ mod tests {
     fn ready_is_heard_from_those_who_may_say_it() {
         let directory = tempfile::tempdir().unwrap();
         let ear = Ear::open(directory.path()).unwrap();
-        assert!(!ear.hears_ready(|_| true));
+        assert!(!ear.hears_ready(|_, _| true));
         socket::send_datagram(ear.address(), b"STATUS=soon\nREADY=1\n").unwrap();
-        assert!(ear.hears_ready(|pid| pid == i32::try_from(std::process::id()).unwrap()));
+        assert!(ear.hears_ready(|pid, _| pid == i32::try_from(std::process::id()).unwrap()));
         socket::send_datagram(ear.address(), b"READY=0").unwrap();
-        assert!(!ear.hears_ready(|_| true));
+        assert!(!ear.hears_ready(|_, _| true));
     }
 }

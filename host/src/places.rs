@@ -218,12 +218,6 @@ impl GroupFiles {
     pub(crate) fn last_stderr_line(&self) -> Option<String> {
         last_line(&fs::read(self.stderr()).ok()?)
     }
-
-    /// Waits until no role of the group lives: until its lock can be had.
-    pub(crate) fn wait_for_end(&self) -> io::Result<()> {
-        let Ok(file) = File::open(self.lock()) else { return Ok(()) };
-        file.lock_shared()
-    }
 }
 
 /// The last line that is not empty.

@@ -60,6 +60,8 @@ struct Pump {
     signals: Signals,
     server: Server,
     link: Option<Link>,
+    /// Strategy daemon: to the parent, until it has its answer.
+    parent: Option<Link>,
     /// `--ready notify`: where the process says that it is ready.
     ear: Option<Ear>,
     timers: [Option<Instant>; Timer::ALL.len()],
@@ -117,6 +119,10 @@ impl Pump {
             Some(fd) => Some(attempt("keep the link", Link::new(fd))?),
             None => None,
         };
+        let parent = match group.take(number::PARENT) {
+            Some(fd) => Some(attempt("keep the link to the parent", Link::new(fd))?),
+            None => None,
+        };
         let stdin = match group.take(number::STDIN) {
             Some(stdin) => stdin,
             None => attempt("open /dev/null", fd::null())?,
@@ -144,6 +150,7 @@ impl Pump {
             signals,
             server: Server::new(listener),
             link,
+            parent,
             ear,
             timers: [None; Timer::ALL.len()],
             process: None,
@@ -343,16 +350,29 @@ impl Pump {
         if gone {
             self.link = None;
             self.events.push_back(match self.group.launch.strategy {
-                Strategy::Daemon => Event::DaemonDied,
+                Strategy::Daemon => {
+                    if self.parent.is_some() {
+                        self.failure.get_or_insert((FAILED, "the daemon died".into(), None));
+                    }
+                    Event::DaemonDied
+                }
                 Strategy::Development | Strategy::Unattached => Event::ShutdownAsked,
             });
         }
     }
 
-    /// Only the process and what descends from it may say that it is ready.
+    /// The process and what descends from it may say that it is ready. A helper that is gone already cannot be
+    /// looked up any more; its user must be one that may stop the group anyway.
     fn take_readiness(&mut self) {
         let (Some(ear), Some(process)) = (&self.ear, self.process) else { return };
-        if ear.hears_ready(|sender| sender == process.pid || family::descendants().contains(&sender)) {
+        let of_program = self.group.launch.program.identity.as_ref().map(|identity| identity.uid);
+        let own = nix::unistd::geteuid().as_raw();
+        let is_ours = |pid, uid| {
+            pid == process.pid
+                || family::descendants().contains(&pid)
+                || (!family::runs(pid, 0) && (uid == 0 || uid == own || Some(uid) == of_program))
+        };
+        if ear.hears_ready(is_ours) {
             self.events.push_back(Event::Ready);
         }
     }
@@ -410,6 +430,7 @@ impl Pump {
                         let text =
                             format!("the program did not say READY=1 within {timeout:?} (--ready-timeout)");
                         log::error!("{text}");
+                        self.refuse_restarts(&text);
                         self.failure.get_or_insert((FAILED, text, None));
                     }
                     self.events.push_back(Event::Elapsed(timer));
@@ -462,6 +483,8 @@ impl Pump {
                 }
                 if state == State::Running {
                     page.set_reason("");
+                    // What went wrong before is over.
+                    self.failure = None;
                 }
                 page.set_state(state, next);
             }
@@ -531,9 +554,18 @@ impl Pump {
                 log::error!("unable to execute the program: {error}");
                 self.note_exit(Exit { code: Some(i32::from(status)), signal: None, core: false });
                 let file = String::from_utf8_lossy(&self.group.launch.program.file).into_owned();
-                self.failure.get_or_insert((status, format!("{file}: {error}"), None));
+                let text = format!("{file}: {error}");
+                self.refuse_restarts(&text);
+                self.failure.get_or_insert((status, text, None));
                 self.events.push_front(Event::SpawnFailed);
             }
+        }
+    }
+
+    /// Those who wait for the new process hear why there is none; the group goes on trying.
+    fn refuse_restarts(&mut self, why: &str) {
+        for client in std::mem::take(&mut self.restarting) {
+            self.server.answer(client, Err(why.to_owned()));
         }
     }
 
@@ -553,11 +585,16 @@ impl Pump {
         let Some(started) = self.process else { return };
         self.group.page.set_there();
         let pids = self.group.page.pids();
-        self.tell(&Frame::Started {
+        let frame = Frame::Started {
             process_pid: started.pid,
             pump_pid: nix::unistd::getpid().as_raw(),
             daemon_pid: pids.daemon,
-        });
+        };
+        // The daemon first: it takes a parent that is gone before that for one that gave up.
+        self.tell(&frame);
+        if let Some(mut parent) = self.parent.take() {
+            parent.send(&frame);
+        }
         if self.group.launch.strategy == Strategy::Unattached {
             // The parent has its answer: it is free to go.
             self.link = None;
@@ -608,11 +645,19 @@ impl Pump {
     fn leave(&mut self, outcome: Outcome) {
         let page = self.group.page;
         log::info!("the pump leaves: {outcome:?}");
-        let (status, text, hint) = self.failure.take().unwrap_or((FAILED, "the pump failed".into(), None));
+        let (status, text, hint) = self.failure.take().unwrap_or_else(|| {
+            let name = &self.group.launch.name;
+            (FAILED, format!("group {name}: it was stopped before the program ran"), None)
+        });
         let development = self.group.launch.strategy == Strategy::Development;
         self.status = Some(match outcome {
             Outcome::StartFailed => {
-                self.tell(&Frame::Failed { status, text, hint });
+                let frame = Frame::Failed { status, text, hint };
+                match (&mut self.link, &mut self.parent) {
+                    // The daemon passes it on when everyone is gone.
+                    (Some(link), _) | (None, Some(link)) => link.send(&frame),
+                    (None, None) => {}
+                }
                 status
             }
             Outcome::Ended => {

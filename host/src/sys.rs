@@ -6,9 +6,11 @@
 pub(crate) mod clock;
 pub(crate) mod family;
 pub(crate) mod fd;
+pub(crate) mod guard;
 pub(crate) mod page;
 pub(crate) mod poll;
 pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod spawn;
+pub(crate) mod usage;
 pub(crate) mod wake;

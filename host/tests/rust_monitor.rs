@@ -17,25 +17,11 @@ use immortal::loader::{
 };
 use log::LevelFilter;
 use support::recorder::host;
-use support::{EXECUTABLE, build_package, check, line, package_folder, write};
+use support::{EXECUTABLE, build_monitor, check, line};
 
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let folder = package_folder("panics");
-        let api = repository.join("monitor-api");
-        let manifest = format!(
-            "[workspace]\n[package]\nname = \"immortal-monitor-panics\"\nversion = \"0.3.0\"\nedition = \"2024\"\n\
-             description = \"panics\"\n[lib]\ncrate-type = [\"cdylib\"]\n\
-             [dependencies]\nimmortal-monitor-api = {{ path = {:?} }}\n",
-            api.display().to_string()
-        );
-        write(&folder.join("Cargo.toml"), &manifest);
-        let source = std::fs::read_to_string(repository.join("host/tests/support/panics.rs")).unwrap();
-        write(&folder.join("src/lib.rs"), &source);
-        build_package(&folder, "immortal_monitor_panics", "")
-    })
+    LIBRARY.get_or_init(|| build_monitor("panics", "panics.rs"))
 }
 
 /// Checks it, loads it and calls all its hooks; the first that fails.

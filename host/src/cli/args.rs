@@ -1,7 +1,7 @@
 //! The one definition of the command line.
 
-use super::names;
 use super::report::Failure;
+use super::{monitor, names};
 use crate::launch::{Restart, Strategy};
 use crate::signal;
 use crate::start::{Start, StartError};
@@ -107,6 +107,9 @@ pub(super) enum Command {
         #[arg(value_parser = ["bash", "elvish", "fish", "powershell", "zsh"])]
         shell: String,
     },
+    /// Lists, describes, tests, measures and begins monitors
+    #[command(subcommand)]
+    Monitor(monitor::Command),
     /// Prints the manual page
     Man,
     /// Shows the recent output of a group, whatever its monitors do with it

@@ -18,6 +18,11 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// A failure of a command that has no error type of its own.
+    pub(super) fn new(status: u8, text: impl Into<String>, hint: Option<String>) -> Self {
+        Self { status, text: text.into(), hint }
+    }
+
     /// Shows it; returns the exit status.
     pub(super) fn report(&self) -> ExitCode {
         eprintln!("error: {}", self.text);

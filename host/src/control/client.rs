@@ -6,12 +6,11 @@ use crate::sys::socket;
 use std::io::{self, BufRead, BufReader, Write};
 use std::time::Duration;
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 /// Why a group did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
+    #[error("no answer within {} s", .0.as_secs())]
+    Late(Duration),
     #[error("nobody answers")]
     Unreachable(#[source] io::Error),
     /// The role that had taken the request is gone; another one may take it.
@@ -21,16 +20,24 @@ pub(crate) enum ClientError {
     Refused(String),
 }
 
-/// Asks for something and waits for the answer, which holds arguments if these were asked for.
-pub(crate) fn request(files: &GroupFiles, command: Command) -> Result<Vec<String>, ClientError> {
+/// Asks for something and waits as long as `patience` for the answer, which holds arguments if these were asked
+/// for.
+pub(crate) fn request(
+    files: &GroupFiles,
+    command: Command,
+    patience: Duration,
+) -> Result<Vec<String>, ClientError> {
     let mut stream = socket::connect(&files.directory, CONTROL).map_err(ClientError::Unreachable)?;
     let broken = ClientError::Broken;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
+    stream.set_read_timeout(Some(patience)).map_err(broken)?;
     let mut line = serde_json::to_vec(&Request { v: VERSION, command }).map_err(|e| broken(e.into()))?;
     line.push(b'\n');
     stream.write_all(&line).map_err(broken)?;
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).map_err(broken)?;
+    BufReader::new(stream).read_line(&mut answer).map_err(|error| {
+        let is_late = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+        if is_late { ClientError::Late(patience) } else { broken(error) }
+    })?;
     if answer.is_empty() {
         return Err(broken(io::ErrorKind::UnexpectedEof.into()));
     }

@@ -6,10 +6,10 @@
 //! whose code calls `exit(0)` has not passed. Nothing of the helper outlives the exchange.
 
 mod child;
-mod confine;
+pub(crate) mod confine;
 mod exchange;
 mod parent;
-mod wire;
+pub(crate) mod wire;
 
 pub use child::run;
 pub(super) use exchange::exchange;

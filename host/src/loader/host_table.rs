@@ -152,12 +152,12 @@ pub(super) fn this_thread() -> usize {
 
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "checked at compile time")]
-pub(super) fn size_u32<T>() -> u32 {
+pub(crate) fn size_u32<T>() -> u32 {
     const { assert!(size_of::<T>() < 4096) };
     size_of::<T>() as u32
 }
 
-pub(super) const fn borrow(bytes: &[u8]) -> abi::Str {
+pub(crate) const fn borrow(bytes: &[u8]) -> abi::Str {
     abi::Str { data: bytes.as_ptr(), len: bytes.len() }
 }
 

@@ -190,9 +190,21 @@ impl Instance {
     /// # Errors
     /// What it says against them; hook `create`.
     pub fn create(library: &Library, host: Host, options: &[OptionValue]) -> Result<Self, HookError> {
+        Self::create_lent(library, host, &lend(options))
+    }
+
+    /// The same with options as they cross.
+    ///
+    /// # Errors
+    /// As [`Instance::create`].
+    pub(crate) fn create_lent(
+        library: &Library,
+        host: Host,
+        options: &[abi::Opt],
+    ) -> Result<Self, HookError> {
         let table = library.table();
         let create = table.create.expect("a table without create is refused when it is opened");
-        let (options, thread) = (lend(options), this_thread());
+        let thread = this_thread();
         host.context.enter(thread);
         let object = create(host.table, options.as_ptr(), options.len());
         let failed = host.context.leave();
@@ -213,7 +225,6 @@ impl Instance {
     /// # Errors
     /// Its failure, or its panic.
     pub fn setup(&mut self, args: &SetupArgs<'_>) -> Result<Readiness, HookError> {
-        let Some(setup) = self.table.setup else { return Ok(Readiness::Ready) };
         let setup_args = abi::Setup {
             size: size_u32::<abi::Setup>(),
             why: match args.why {
@@ -227,7 +238,16 @@ impl Instance {
             cut_bytes: args.cut_bytes,
             first_offset: args.first_offset,
         };
-        let (code, failed) = self.call(|object| setup(object, &raw const setup_args));
+        self.setup_lent(&setup_args)
+    }
+
+    /// The same with the argument as it crosses.
+    ///
+    /// # Errors
+    /// As [`Instance::setup`].
+    pub(crate) fn setup_lent(&mut self, args: &abi::Setup) -> Result<Readiness, HookError> {
+        let Some(setup) = self.table.setup else { return Ok(Readiness::Ready) };
+        let (code, failed) = self.call(|object| setup(object, args));
         match code {
             abi::PENDING if !failed => Ok(Readiness::Pending),
             code => judge(self.host, "setup", code, failed).map(|()| Readiness::Ready),
@@ -240,7 +260,6 @@ impl Instance {
     /// Its failure, or its panic; hook `stdout` or `stderr`.
     #[inline]
     pub fn output(&mut self, output: &Output<'_>) -> Result<(), HookError> {
-        let Some(hook) = self.table.output else { return Ok(()) };
         let args = abi::Output {
             size: size_u32::<abi::Output>(),
             stream: match output.stream {
@@ -253,13 +272,24 @@ impl Instance {
             mono_ns: output.mono_ns,
             data: borrow(output.data),
         };
-        let (code, failed) = self.call(|object| hook(object, &raw const args));
+        self.output_lent(&args)
+    }
+
+    /// The same with the argument as it crosses.
+    ///
+    /// # Errors
+    /// As [`Instance::output`].
+    #[inline]
+    pub(crate) fn output_lent(&mut self, args: &abi::Output) -> Result<(), HookError> {
+        let Some(hook) = self.table.output else { return Ok(()) };
+        let (code, failed) = self.call(|object| hook(object, args));
         if code == abi::OK && !failed {
             return Ok(());
         }
-        let name = match output.stream {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
+        let name = match args.stream {
+            abi::STREAM_STDOUT => "stdout",
+            abi::STREAM_STDERR => "stderr",
+            _ => "output",
         };
         judge(self.host, name, code, failed)
     }
@@ -269,11 +299,10 @@ impl Instance {
     /// # Errors
     /// Its failure, or its panic; hook `spawn`, `respawn` or `exit`.
     pub fn event(&mut self, event: &Event) -> Result<(), HookError> {
-        let Some(hook) = self.table.event else { return Ok(()) };
-        let (kind, name) = match event.kind {
-            EventKind::Spawn => (abi::EVENT_SPAWN, "spawn"),
-            EventKind::Respawn => (abi::EVENT_RESPAWN, "respawn"),
-            EventKind::Exit => (abi::EVENT_EXIT, "exit"),
+        let kind = match event.kind {
+            EventKind::Spawn => abi::EVENT_SPAWN,
+            EventKind::Respawn => abi::EVENT_RESPAWN,
+            EventKind::Exit => abi::EVENT_EXIT,
         };
         let core = if event.core { abi::FLAG_CORE } else { 0 };
         let kept = if event.kept { abi::FLAG_KEPT } else { 0 };
@@ -290,7 +319,22 @@ impl Instance {
             wall_ns: event.wall_ns,
             ran_ns: event.ran_ns,
         };
-        let (code, failed) = self.call(|object| hook(object, &raw const args));
+        self.event_lent(&args)
+    }
+
+    /// The same with the argument as it crosses.
+    ///
+    /// # Errors
+    /// As [`Instance::event`].
+    pub(crate) fn event_lent(&mut self, args: &abi::Event) -> Result<(), HookError> {
+        let Some(hook) = self.table.event else { return Ok(()) };
+        let (code, failed) = self.call(|object| hook(object, args));
+        let name = match args.kind {
+            abi::EVENT_SPAWN => "spawn",
+            abi::EVENT_RESPAWN => "respawn",
+            abi::EVENT_EXIT => "exit",
+            _ => "event",
+        };
         judge(self.host, name, code, failed)
     }
 
@@ -333,7 +377,7 @@ impl Instance {
 }
 
 /// The options as they cross; they live as long as `options` does.
-fn lend(options: &[OptionValue]) -> Vec<abi::Opt> {
+pub(crate) fn lend(options: &[OptionValue]) -> Vec<abi::Opt> {
     let lend_one = |option: &OptionValue| abi::Opt {
         key: borrow(option.key.as_bytes()),
         value: borrow(&option.value),

@@ -224,15 +224,25 @@ pub fn candidates(name: &str) -> Vec<String> {
 pub fn label_of(path: &Path) -> String {
     let file = path.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
     let stem = [".so", ".dylib"].iter().find_map(|suffix| file.strip_suffix(suffix)).unwrap_or(&file);
-    let stem = stem.strip_prefix("lib").filter(|rest| !rest.is_empty()).unwrap_or(stem);
-    let stem = stem.strip_prefix("immortal_monitor_").filter(|rest| !rest.is_empty()).unwrap_or(stem);
+    let stem = bare(stem);
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' };
     let label: String = stem.chars().map(plain).collect();
     if label.is_empty() { "monitor".into() } else { label }
 }
 
+/// The name that a file could be found by: its own less `lib`, `immortal_monitor_` and suffix; `None` without
+/// the suffix of a library.
+pub(super) fn stem_of(file: &str) -> Option<&str> {
+    SUFFIXES.iter().find_map(|suffix| file.strip_suffix(suffix)?.strip_suffix('.')).map(bare)
+}
+
+fn bare(stem: &str) -> &str {
+    let stem = stem.strip_prefix("lib").filter(|rest| !rest.is_empty()).unwrap_or(stem);
+    stem.strip_prefix("immortal_monitor_").filter(|rest| !rest.is_empty()).unwrap_or(stem)
+}
+
 /// `[A-Za-z0-9][A-Za-z0-9_-]*`
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }

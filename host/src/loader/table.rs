@@ -41,7 +41,8 @@ impl Library {
         self.description
     }
 
-    pub(super) fn table(&self) -> &'static MonitorTable {
+    /// Its table; every function in it may be called as the boundary says.
+    pub(crate) fn table(&self) -> &'static MonitorTable {
         self.table
     }
 }

@@ -111,11 +111,11 @@ pub(crate) fn datagram_listener(
     }
 }
 
-/// Takes one datagram, and the pid of its sender where the system tells.
-pub(crate) fn receive_with_pid(
+/// Takes one datagram, and the pid and user of its sender where the system tells.
+pub(crate) fn receive_with_sender(
     socket: &std::os::unix::net::UnixDatagram,
     buffer: &mut [u8],
-) -> io::Result<(usize, Option<i32>)> {
+) -> io::Result<(usize, Option<(i32, u32)>)> {
     #[cfg(linux_path)]
     {
         use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
@@ -125,11 +125,11 @@ pub(crate) fn receive_with_pid(
         let mut parts = [IoSliceMut::new(buffer)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
         let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
-        let pid = message.cmsgs()?.find_map(|control| {
+        let sender = message.cmsgs()?.find_map(|control| {
             let ControlMessageOwned::ScmCredentials(sender) = control else { return None };
-            Some(sender.pid())
+            Some((sender.pid(), sender.uid()))
         });
-        Ok((message.bytes, pid))
+        Ok((message.bytes, sender))
     }
     #[cfg(portable_path)]
     Ok((socket.recv(buffer)?, None))

@@ -1,6 +1,7 @@
 //! Libraries to load, made by the C compiler of this machine, and checks as a start would make them.
 #![allow(dead_code, reason = "every test file uses another part")]
 
+pub(crate) mod command;
 pub(crate) mod recorder;
 
 use std::error::Error;
@@ -31,6 +32,11 @@ impl Sandbox {
 
     /// Compiles `monitor.c` with these definitions; `None`, said on stdout, without a compiler.
     pub(crate) fn compile(&self, file: &str, definitions: &[&str]) -> Option<PathBuf> {
+        self.compile_from("monitor.c", file, definitions)
+    }
+
+    /// The same with another source of this folder.
+    pub(crate) fn compile_from(&self, source: &str, file: &str, definitions: &[&str]) -> Option<PathBuf> {
         if !has_compiler() {
             println!("skipped: no C compiler");
             return None;
@@ -42,7 +48,7 @@ impl Sandbox {
             .args(definitions.iter().map(|definition| format!("-D{definition}")))
             .arg("-I")
             .arg(root.join("../monitor-api/include"))
-            .arg(root.join("tests/support/monitor.c"))
+            .arg(root.join("tests/support").join(source))
             .arg("-o")
             .arg(&library)
             .output()
@@ -125,6 +131,23 @@ pub(crate) fn build_package(folder: &Path, name: &str, flags: &str) -> PathBuf {
     std::fs::copy(built, folder.join("new")).unwrap();
     std::fs::rename(folder.join("new"), &library).unwrap();
     library
+}
+
+/// Builds the library of a monitor whose source is in this folder, as the package `immortal-monitor-NAME`.
+pub(crate) fn build_monitor(name: &str, source: &str) -> PathBuf {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let folder = package_folder(name);
+    let api = repository.join("monitor-api");
+    let manifest = format!(
+        "[workspace]\n[package]\nname = \"immortal-monitor-{name}\"\nversion = \"0.3.0\"\nedition = \"2024\"\n\
+         description = \"{name}\"\n[lib]\ncrate-type = [\"cdylib\"]\n\
+         [dependencies]\nimmortal-monitor-api = {{ path = {:?} }}\n",
+        api.display().to_string()
+    );
+    write(&folder.join("Cargo.toml"), &manifest);
+    let source = std::fs::read_to_string(repository.join("host/tests/support").join(source)).unwrap();
+    write(&folder.join("src/lib.rs"), &source);
+    build_package(&folder, &format!("immortal_monitor_{name}"), "")
 }
 
 /// A folder for a package of a test, kept for the next run.

@@ -4,33 +4,89 @@
 //! It never fails for a file that cannot be written, once a group has been started: what cannot be written is
 //! dropped and counted (`dropped_bytes` in `status`, since the pump's start), and the process goes on.
 //!
+//! # The file
 //! - A new log file or pid file has the mode 0644, less the umask. The log is appended to, whatever is in it.
-//! - Each chunk of output is one write, without buffer: what was delivered survives the pump.
-//! - Times are RFC 3339 in UTC with milliseconds, for events of the process those of the fact itself.
+//! - Without `timestamps` the bytes of both streams are in the file as they were delivered, nothing added between
+//!   them but events. Each chunk is one write, without buffer: what was delivered survives the pump.
+//! - Times of events are RFC 3339 in UTC with milliseconds, for events of the process those of the fact itself.
 //! - With `events=false` nothing but output is written, and one line for bytes that were dropped.
 //! - The pid file is replaced by rename and removed when the group ends in order; a killed pump leaves it.
 //! - The message of a dead pump is written as it was handed over, with a newline at its end if it has none.
+//! - When the file was moved or removed, a new one is begun at its path. That is looked at before each event,
+//!   and before output if the last look was a second or a mebibyte ago; what is written until then is in the
+//!   moved file. Written to a file that was removed meanwhile, it is counted as dropped. A file that was cut
+//!   (`copytruncate`) is gone on with.
+//!
+//! # Time stamps
+//! - A line has the time of the read in which its first byte came: `rfc3339` is
+//!   `2026-08-01T12:34:56.789+02:00 `, local time with its offset (`TZ` of whoever started the group, else
+//!   `/etc/localtime`; looked up every five minutes); `tai64n` is `@`, 24 hexadecimal digits and a space, as
+//!   daemontools writes it: 2^62 + 10 + Unix seconds, then nanoseconds. Leap seconds are not counted, so
+//!   `tai64nlocal` gives the time back and `s6-tai64nlocal` shows it 27 seconds early.
+//! - Event lines and the lines of a message have no stamp: an event has its own time, and no line of the process
+//!   can pass for one.
+//! - Lines of the two streams are never glued together. A line that is still without its end when the other
+//!   stream or an event is written gets a newline, and its rest is a line with a stamp of its own. While both
+//!   streams talk (within a second), the unfinished line at the end of a read, up to 16 KiB, is held back until
+//!   its end comes, there is nothing more to read, or a second has passed; a killed pump loses it. Nothing is
+//!   held back of a stream that talks alone.
+//!
+//! # Rotation
+//! - With `max_size` or `rotate_every` the log is renamed to `NAME.20260801T123456.789012Z`, the time in UTC, and
+//!   a new one with the same mode and owner takes its place. The names grow strictly, so sorted they are in the
+//!   order of the bytes: all files together are what was written, to the byte.
+//! - It happens before a write, at the beginning of a line. No line of at most `max_size` is divided: one that
+//!   comes in parts is completed in its file, which may so become twice `max_size` and no larger; a longer line
+//!   is cut there.
+//! - `rotate_every` counts in local time from 1970 on: `24h` ends at midnight, `1h` at the full hour. Nothing
+//!   wakes up for it: the first write after that moment begins the new file, also if the pump was restarted in
+//!   between. A file without anything is not rotated.
+//! - `keep` and `max_total` remove the oldest files at each rotation: before it more are kept, and `max_total`
+//!   counts the log itself as `max_size`. A line longer than `max_size` and a file that is being compressed
+//!   come on top.
+//! - `compress` works in a thread of its own, oldest file first, on `.NAME.….gz.new` (or `.zst.new`); the plain
+//!   file goes when the compressed one is on the disk and has its name. It has the mode, owner and time of the
+//!   plain one. When a group ends, up to a second is spent on it; what is left, or left half done by a pump that
+//!   was killed, is done by the next one.
+//! - A log that cannot be renamed is gone on with for a second, however large it becomes.
+//!
+//! # When it cannot be written
+//! - A full disk, a lost directory, a directory in its place: what comes is dropped and counted, and four times
+//!   a second writing is tried again, also while the process is silent. As soon as that works, one line says how
+//!   many bytes were dropped.
+//! - Lines stay whole: of a line that the disk does not take whole nothing is left in the file (it is cut back,
+//!   if nobody else has written to it), and the rest of a line whose beginning was dropped is dropped as well,
+//!   up to 64 KiB.
+//! - With time stamps, bytes of the process are counted, without their stamps.
 #![forbid(unsafe_code)]
 
+mod archive;
 mod config;
 mod line;
 mod log_file;
 mod pid_file;
+mod retry;
+mod stamp;
 
 use config::Config;
 use immortal_monitor_api::{
     Exit, Host, Monitor, OptionSpec, Options, Output, Readiness, Result, Setup, Spawn, Stream, Why,
     export_monitor,
 };
-use log_file::LogFile;
+use log_file::{LogFile, Source};
 use pid_file::PidFile;
-use std::time::{Instant, SystemTime};
+use retry::Retried;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long the end of a group may wait for the compression of old files, and how much of its time is left to
+/// the rest.
+const COMPRESSION: Duration = Duration::from_secs(1);
 
 /// The monitor of one group.
 struct Log {
     host: Host,
     /// `None` if `output` is null.
-    file: Option<LogFile>,
+    file: Option<Retried>,
     pid_file: Option<PidFile>,
     writes_events: bool,
 }
@@ -44,8 +100,10 @@ impl Monitor for Log {
 
     fn new(host: Host, options: &Options) -> Result<Self> {
         let config = Config::read(options)?;
+        let Config { timestamps, rotation, .. } = config;
+        let file = config.output.map(|path| LogFile::new(path, timestamps, rotation, host.clone()));
         Ok(Self {
-            file: config.output.map(|path| LogFile::new(path, host.clone())),
+            file: file.map(Retried::new),
             pid_file: config.pid_file.map(PidFile::new),
             writes_events: config.events,
             host,
@@ -54,12 +112,12 @@ impl Monitor for Log {
 
     fn setup_details(&mut self, setup: &Setup<'_>) -> Result<Readiness> {
         let is_first = setup.why == Why::PumpStart;
-        if let Some(file) = &mut self.file {
-            match file.open() {
+        if let Some(file) = &self.file {
+            file.with(|file| match file.open(SystemTime::now()) {
                 // Only the very first start has somebody who reads the refusal.
-                Err(error) if is_first => return Err(file.refused(&error)),
-                Ok(()) | Err(_) => {}
-            }
+                Err(error) if is_first => Err(file.refused(&error)),
+                Ok(()) | Err(_) => Ok(()),
+            })?;
         }
         let pids = self.host.pids();
         if !setup.message.is_empty() {
@@ -74,8 +132,13 @@ impl Monitor for Log {
     }
 
     fn output(&mut self, output: &Output<'_>) -> Result {
-        if let (Stream::Stdout | Stream::Stderr, Some(file)) = (output.stream, &mut self.file) {
-            file.append(output.bytes);
+        let source = match output.stream {
+            Stream::Stdout => Source::Stdout,
+            Stream::Stderr => Source::Stderr,
+            Stream::Other(_) | _ => return Ok(()),
+        };
+        if let Some(file) = &self.file {
+            file.with(|file| file.append(source, output.bytes, SystemTime::now()));
         }
         Ok(())
     }
@@ -94,20 +157,25 @@ impl Monitor for Log {
 
     fn exit(&mut self, exit: &Exit) -> Result {
         self.note_at(exit.at, line::Note::terminated);
+        if let Some(file) = &self.file {
+            file.with(|file| file.process_ended(SystemTime::now()));
+        }
         self.write_pids(None);
         Ok(())
     }
 
     fn idle(&mut self) -> Result {
-        if let Some(file) = &mut self.file {
-            file.settle();
+        if let Some(file) = &self.file {
+            file.with(|file| file.rest(SystemTime::now()));
         }
         Ok(())
     }
 
-    fn finish(&mut self, _deadline: Instant) -> Result {
-        if let Some(file) = &mut self.file {
-            file.settle();
+    fn finish(&mut self, deadline: Instant) -> Result {
+        if let Some(file) = &self.file {
+            let now = Instant::now();
+            let until = deadline.checked_sub(COMPRESSION).unwrap_or(now).min(now + COMPRESSION);
+            file.with(|file| file.finish(SystemTime::now(), until));
         }
         if let Some(pid_file) = &mut self.pid_file {
             pid_file.remove();
@@ -122,10 +190,10 @@ impl Log {
     }
 
     fn note_at(&mut self, at: SystemTime, what: impl FnOnce(&mut line::Note)) {
-        if let (true, Some(file)) = (self.writes_events, &mut self.file) {
+        if let (true, Some(file)) = (self.writes_events, &self.file) {
             let mut note = line::Note::at(at);
             what(&mut note);
-            file.append_lines(note.into_bytes());
+            file.with(|file| file.append_lines(&note.into_bytes(), SystemTime::now()));
         }
     }
 

@@ -1,45 +1,126 @@
-//! The log file: bytes go straight to it, one write each; what cannot be written is dropped and counted.
+//! The log file: bytes go straight to it; what cannot be written is dropped and counted.
 //!
-//! Never an error to the caller once the group runs, never a buffer: what a write has taken is in the kernel's
-//! hands, and survives the pump.
+//! Never an error to the caller once the group runs. Never a buffer either, but for the end of a line that the
+//! other stream would cut (see [`stamped`]): what a write has taken is in the kernel's hands, and survives the
+//! pump. The time is the caller's, one reading for each call.
 
+mod open_file;
+mod rotation;
+mod stamped;
+
+use crate::config;
 use crate::line;
+use crate::stamp::Format;
 use immortal_monitor_api::{Error, Host};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use memchr::memchr;
+use open_file::{OpenFile, Place};
+use rotation::Rotation;
+use stamped::Stamped;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
 
-/// Who may read a log file that did not exist before; the umask takes away from it.
-const MODE: u32 = 0o644;
+pub(crate) use open_file::try_open;
+
+/// How long a file that cannot be written is left alone before it is tried again.
+pub(crate) const RETRY: Duration = Duration::from_millis(250);
+
+/// How long it may take, and how many bytes, until it is seen that the file was moved.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOK_BYTES: u64 = 1 << 20;
+
+/// How much of a line is dropped because its beginning was, at most.
+const SKIP_BYTES: usize = 64 * 1024;
+
+/// A stream of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Stdout,
+    Stderr,
+}
+
+impl Source {
+    fn other(self) -> Self {
+        match self {
+            Self::Stdout => Self::Stderr,
+            Self::Stderr => Self::Stdout,
+        }
+    }
+}
+
+/// What the end of the file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// The end of a line: one may begin.
+    Ended,
+    /// Within a line, of this stream if that is known and it may go on.
+    Open(Option<Source>),
+}
 
 pub(crate) struct LogFile {
     path: PathBuf,
     host: Host,
     /// `None` while it cannot be opened.
-    file: Option<File>,
-    /// Whether the last byte in the file is the end of a line, so that a line may begin.
-    is_at_line_start: bool,
+    file: Option<OpenFile>,
+    line: Line,
+    /// With time stamps.
+    stamped: Option<Box<Stamped>>,
+    rotation: Option<Rotation>,
+    /// When the path was last looked at, and how much was written since.
+    looked_at: Option<SystemTime>,
+    unlooked_bytes: u64,
+    /// When writing was last tried in vain.
+    failed_at: Option<SystemTime>,
     /// Bytes dropped since the file last said so.
     unsaid_bytes: u64,
     /// Bytes dropped in the life of this pump.
     dropped_bytes: u64,
+    /// How much more of each stream belongs at most to a line whose beginning was dropped.
+    skip_bytes: [usize; 2],
+    has_warned: bool,
 }
 
 impl LogFile {
     /// Makes a log of this path, which is not opened yet.
-    pub(crate) fn new(path: PathBuf, host: Host) -> Self {
-        Self { path, host, file: None, is_at_line_start: true, unsaid_bytes: 0, dropped_bytes: 0 }
+    pub(crate) fn new(
+        path: PathBuf,
+        timestamps: Option<Format>,
+        rotation: Option<config::Rotation>,
+        host: Host,
+    ) -> Self {
+        Self {
+            path,
+            host,
+            file: None,
+            line: Line::Ended,
+            stamped: timestamps.map(|format| Box::new(Stamped::new(format))),
+            rotation: rotation.map(Rotation::new),
+            looked_at: None,
+            unlooked_bytes: 0,
+            failed_at: None,
+            unsaid_bytes: 0,
+            dropped_bytes: 0,
+            skip_bytes: [0; 2],
+            has_warned: false,
+        }
     }
 
     /// Opens the file, and looks how its last line ends.
     ///
     /// # Errors
-    /// If it cannot be opened for appending. Every later write tries again.
-    pub(crate) fn open(&mut self) -> io::Result<()> {
-        refuse_odd_file(&self.path)?;
-        let file = OpenOptions::new().append(true).create(true).mode(MODE).open(&self.path)?;
-        self.is_at_line_start = ends_with_newline(&self.path, &file);
+    /// If it cannot be opened for appending. Later writes try again.
+    pub(crate) fn open(&mut self, now: SystemTime) -> io::Result<()> {
+        self.file = None;
+        let file = OpenFile::open(&self.path).inspect_err(|_| self.failed_at = Some(now))?;
+        self.line = if file.ends_with_newline(&self.path) { Line::Ended } else { Line::Open(None) };
+        if let (Some(rotation), true) = (&mut self.rotation, file.is_regular) {
+            let is_begun = file.length > 0;
+            let written_at = file.metadata().and_then(|metadata| metadata.modified()).unwrap_or(now);
+            rotation.opened(&self.path, if is_begun { written_at } else { now });
+            rotation.tick(now);
+        }
+        self.looked_at = Some(now);
+        self.unlooked_bytes = 0;
         self.file = Some(file);
         Ok(())
     }
@@ -50,82 +131,240 @@ impl LogFile {
     }
 
     /// Appends output of the process.
-    pub(crate) fn append(&mut self, bytes: &[u8]) {
-        if self.is_healthy() || self.recover() {
-            let written = self.write(bytes);
-            self.count(bytes.len() - written);
-        } else {
-            self.count(bytes.len());
+    pub(crate) fn append(&mut self, source: Source, bytes: &[u8], now: SystemTime) {
+        self.tick(now);
+        let bytes = self.skip(source, bytes);
+        if bytes.is_empty() {
+            return;
+        }
+        if !self.is_healthy() && !self.recover(now) {
+            return self.drop_output(source, bytes);
+        }
+        match self.stamped.take() {
+            None => self.append_plain(source, bytes, now),
+            Some(mut stamped) => {
+                self.append_stamped(&mut stamped, source, bytes, now);
+                self.stamped = Some(stamped);
+            }
         }
     }
 
-    /// Appends whole lines, at the beginning of a line.
-    pub(crate) fn append_lines(&mut self, mut lines: Vec<u8>) {
-        if !self.is_healthy() && !self.recover() {
+    /// Appends whole lines of the monitor's own, at the beginning of a line and all in one file.
+    pub(crate) fn append_lines(&mut self, lines: &[u8], now: SystemTime) {
+        self.look(now);
+        self.tick(now);
+        self.flush(now);
+        if !self.is_healthy() && !self.recover(now) {
             return self.count(lines.len());
         }
-        if !self.is_at_line_start {
-            lines.insert(0, b'\n');
+        if self.line != Line::Ended && self.write(b"\n", None, now) == 0 {
+            return self.count(lines.len());
         }
-        let written = self.write(&lines);
+        if self.share(0, true, lines) < lines.len() {
+            self.rotate(now);
+        }
+        let written = self.write(lines, None, now);
         self.count(lines.len() - written);
     }
 
-    /// Says what was dropped, if writing works again.
-    pub(crate) fn settle(&mut self) {
-        if self.unsaid_bytes > 0 {
-            self.recover();
+    /// Writes what was held back, and gives memory back: nothing more comes for now.
+    pub(crate) fn rest(&mut self, now: SystemTime) {
+        self.flush(now);
+        if let Some(stamped) = &mut self.stamped {
+            stamped.shrink();
         }
     }
 
-    /// Whether bytes may be written without anything before them.
-    fn is_healthy(&self) -> bool {
+    /// The process has ended: with time stamps, what comes next is not the rest of its last line.
+    pub(crate) fn process_ended(&mut self, now: SystemTime) {
+        self.flush(now);
+        if self.stamped.is_some() && self.line != Line::Ended {
+            self.line = Line::Open(None);
+        }
+        self.skip_bytes = [0; 2];
+    }
+
+    /// Whether there is something to say or to open as soon as that is possible.
+    pub(crate) fn is_healthy(&self) -> bool {
         self.file.is_some() && self.unsaid_bytes == 0
     }
 
-    /// Opens the file if it is not, and says in it what was dropped. Returns whether that was all written.
+    /// Opens the file if it is not, and says in it what was dropped; not too often. Returns whether all is well.
     #[cold]
-    fn recover(&mut self) -> bool {
-        if self.file.is_none() && self.open().is_err() {
+    pub(crate) fn recover(&mut self, now: SystemTime) -> bool {
+        if self.failed_at.is_some_and(|at| now.duration_since(at).is_ok_and(|passed| passed < RETRY)) {
+            return false;
+        }
+        if self.file.is_none() && self.open(now).is_err() {
             return false;
         }
         if self.unsaid_bytes == 0 {
             return true;
         }
         let mut notice = line::dropped(self.unsaid_bytes);
-        if !self.is_at_line_start {
+        if self.line != Line::Ended {
             notice.insert(0, b'\n');
         }
-        let is_said = self.write(&notice) == notice.len();
+        if self.share(0, self.line == Line::Ended, &notice) == 0 {
+            self.rotate(now);
+        }
+        let is_said = self.write(&notice, None, now) == notice.len();
         if is_said {
             self.unsaid_bytes = 0;
+            self.failed_at = None;
         }
         is_said
     }
 
-    /// Writes as much as the file takes, and returns how much that was.
-    fn write(&mut self, bytes: &[u8]) -> usize {
-        let Some(file) = &mut self.file else { return 0 };
-        let mut written = 0;
-        while written < bytes.len() {
-            match file.write(&bytes[written..]) {
-                Ok(0) => break,
-                Ok(count) => written += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    // Once in the life of a pump: a full disk may come and go with every line, and this is the
-                    // crash channel.
-                    if self.dropped_bytes == 0 {
-                        log::warn!("unable to write {}: {error}; output is dropped", self.path.display());
-                    }
-                    break;
+    /// Last chance: writes what is held back, says what was dropped, and waits for the compression until then.
+    pub(crate) fn finish(&mut self, now: SystemTime, until: Instant) {
+        self.flush(now);
+        self.failed_at = None;
+        if !self.is_healthy() {
+            self.recover(now);
+        }
+        if let Some(archive) = self.rotation.as_ref().and_then(|rotation| rotation.archive.as_ref()) {
+            archive.finish(until);
+        }
+    }
+
+    /// Takes note of the time, and looks at the path if it is time for that.
+    fn tick(&mut self, now: SystemTime) {
+        let is_fresh =
+            self.looked_at.is_some_and(|at| now.duration_since(at).is_ok_and(|passed| passed < LOOK));
+        if !is_fresh || self.unlooked_bytes >= LOOK_BYTES {
+            self.look(now);
+        }
+        if let Some(rotation) = &mut self.rotation {
+            rotation.tick(now);
+        }
+    }
+
+    /// Looks whether the file is still at its path, and begins a new one if not. Returns whether all was as it
+    /// should be.
+    fn look(&mut self, now: SystemTime) -> bool {
+        let Some(file) = &mut self.file else { return false };
+        let place = file.look(&self.path);
+        match place {
+            Place::Here => {}
+            Place::Changed => {
+                if file.length == 0 {
+                    self.line = Line::Ended;
+                } else if !file.ends_with_newline(&self.path) && self.line == Line::Ended {
+                    self.line = Line::Open(None);
+                }
+            }
+            Place::Moved | Place::Lost => {
+                if place == Place::Lost {
+                    self.count(usize::try_from(self.unlooked_bytes).unwrap_or(usize::MAX));
+                }
+                if let Err(error) = self.open(now) {
+                    self.warn("reopen", &error);
                 }
             }
         }
+        self.looked_at = Some(now);
+        self.unlooked_bytes = 0;
+        place == Place::Here
+    }
+
+    fn append_plain(&mut self, source: Source, mut bytes: &[u8], now: SystemTime) {
+        while !bytes.is_empty() {
+            let share = self.share(0, self.line == Line::Ended, bytes);
+            if share == 0 {
+                self.rotate(now);
+                continue;
+            }
+            let written = self.write(&bytes[..share], Some(source), now);
+            if written < share {
+                return self.drop_output(source, &bytes[written..]);
+            }
+            bytes = &bytes[share..];
+        }
+    }
+
+    /// How much of these bytes belongs into this file, after so many others; 0: a new file is to be begun.
+    fn share(&self, after: usize, at_line_start: bool, bytes: &[u8]) -> usize {
+        match (&self.rotation, &self.file) {
+            (Some(rotation), Some(file)) if file.is_regular => {
+                let length = file.length + u64::try_from(after).expect("no slice is that long");
+                rotation.share(length, at_line_start, bytes)
+            }
+            (Some(_) | None, _) => bytes.len(),
+        }
+    }
+
+    /// Begins a new file, if that can be. Whatever comes of it, `share` says something else afterwards.
+    fn rotate(&mut self, now: SystemTime) {
+        // Somebody may have put another file in its place, or cut this one.
+        if !self.look(now) {
+            return;
+        }
+        let (Some(file), Some(rotation)) = (&mut self.file, &mut self.rotation) else { return };
+        if file.length == 0 {
+            return;
+        }
+        let Some(archive) = &mut rotation.archive else { return rotation.hindered(now) };
+        let path = self.path.canonicalize();
+        let taken = file.metadata().and_then(|metadata| {
+            archive.take(path.as_ref().unwrap_or(&self.path), file.length, now)?;
+            Ok(metadata)
+        });
+        let old = match taken {
+            Ok(old) => old,
+            Err(error) => {
+                rotation.hindered(now);
+                return self.warn("rename", &error);
+            }
+        };
+        rotation.begun(now);
+        match OpenFile::replace(path.as_ref().unwrap_or(&self.path), &old) {
+            Ok(file) => self.file = Some(file),
+            Err(error) => {
+                self.file = None;
+                self.failed_at = Some(now);
+                self.warn("open", &error);
+            }
+        }
+    }
+
+    /// Writes as much as the file takes, and returns how much that was.
+    fn write(&mut self, bytes: &[u8], source: Option<Source>, now: SystemTime) -> usize {
+        let Some(file) = &mut self.file else { return 0 };
+        let (written, error) = file.write(bytes, self.line == Line::Ended);
+        self.unlooked_bytes += u64::try_from(written).expect("no slice is that long");
         if let Some(last) = bytes[..written].last() {
-            self.is_at_line_start = *last == b'\n';
+            self.line = if *last == b'\n' { Line::Ended } else { Line::Open(source) };
+        }
+        if let Some(error) = error {
+            self.failed_at = Some(now);
+            self.warn("write", &error);
         }
         written
+    }
+
+    /// What is left of these bytes without the end of a line whose beginning was dropped.
+    fn skip<'a>(&mut self, source: Source, bytes: &'a [u8]) -> &'a [u8] {
+        let most = self.skip_bytes[source as usize].min(bytes.len());
+        if most == 0 {
+            return bytes;
+        }
+        let (count, left) = match memchr(b'\n', &bytes[..most]) {
+            Some(end) => (end + 1, 0),
+            None => (most, self.skip_bytes[source as usize] - most),
+        };
+        self.skip_bytes[source as usize] = left;
+        self.count(count);
+        &bytes[count..]
+    }
+
+    /// Drops output, and what is still to come of its last line.
+    fn drop_output(&mut self, source: Source, bytes: &[u8]) {
+        let held = self.stamped.as_mut().map_or(0, |stamped| stamped.drop_held(source));
+        self.count(held);
+        let Some(last) = bytes.last() else { return };
+        self.count(bytes.len());
+        self.skip_bytes[source as usize] = if *last == b'\n' { 0 } else { SKIP_BYTES };
     }
 
     fn count(&mut self, bytes: usize) {
@@ -136,115 +375,17 @@ impl LogFile {
             self.host.report("dropped_bytes", self.dropped_bytes);
         }
     }
-}
 
-/// Tries to open a log file for appending. A file that was not there before is not there afterwards.
-///
-/// # Errors
-/// If it cannot be.
-pub(crate) fn try_open(path: &Path) -> io::Result<()> {
-    refuse_odd_file(path)?;
-    match OpenOptions::new().append(true).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-        Ok(_) => return Ok(()),
+    /// Said once in the life of a pump: a full disk may come and go with every line, and this is the crash
+    /// channel.
+    #[cold]
+    fn warn(&mut self, what: &str, error: &io::Error) {
+        if !self.has_warned {
+            self.has_warned = true;
+            log::warn!("unable to {what} {}: {error}; output that is lost is counted", self.path.display());
+        }
     }
-    match OpenOptions::new().append(true).create_new(true).mode(MODE).open(path) {
-        Ok(_) => fs::remove_file(path),
-        // Somebody else was faster, or it is a link to a place where there is no file yet.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Refuses what cannot be a log file and would hang or baffle: a pipe waits for a reader when it is opened.
-fn refuse_odd_file(path: &Path) -> io::Result<()> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-        Ok(metadata) if metadata.is_file() || metadata.file_type().is_char_device() => Ok(()),
-        Ok(_) => Err(io::Error::other("not a regular file")),
-        // Not there yet, or opening it says what is wrong.
-        Err(_) => Ok(()),
-    }
-}
-
-/// Whether a line may begin at the end of this file. One that cannot be read counts as not ended: an empty line
-/// too many is better than an event line that is not one.
-fn ends_with_newline(path: &Path, file: &File) -> bool {
-    match file.metadata() {
-        Ok(metadata) if !metadata.is_file() || metadata.len() == 0 => return true,
-        Ok(_) | Err(_) => {}
-    }
-    let mut last = [0];
-    let read = File::open(path).and_then(|mut file| {
-        file.seek(SeekFrom::End(-1))?;
-        file.read_exact(&mut last)
-    });
-    read.is_ok() && last == *b"\n"
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use immortal_monitor_api::fake::FakeHost;
-
-    fn log(path: &Path) -> (FakeHost, LogFile) {
-        let fake = FakeHost::new();
-        let log = LogFile::new(path.to_owned(), fake.host());
-        (fake, log)
-    }
-
-    #[test]
-    fn what_a_full_disk_does_not_take_is_counted_and_said_once_it_does() {
-        let directory = tempfile::tempdir().unwrap();
-        let (fake, mut log) = log(Path::new("/dev/full"));
-        log.open().unwrap();
-        log.append(b"12345");
-        log.append(b"678\n");
-        log.append_lines(b"=== event ===\n".to_vec());
-        assert_eq!(fake.reported("dropped_bytes").as_deref(), Some("23"));
-
-        log.path = directory.path().join("log");
-        log.open().unwrap();
-        log.append(b"back\n");
-        log.append(b"again\n");
-        let text = fs::read_to_string(&log.path).unwrap();
-        assert_eq!(text, "=== ! 23 bytes dropped, the log could not be written ! ===\nback\nagain\n");
-        assert_eq!(fake.reported("dropped_bytes").as_deref(), Some("23"), "the count stays");
-    }
-
-    #[test]
-    fn a_lost_directory_that_comes_back_gets_the_rest() {
-        let directory = tempfile::tempdir().unwrap();
-        let inner = directory.path().join("inner");
-        let (_fake, mut log) = log(&inner.join("log"));
-        log.open().unwrap_err();
-        log.append(b"lost\n");
-        fs::create_dir(&inner).unwrap();
-        log.settle();
-        log.append(b"kept\n");
-        let text = fs::read_to_string(&log.path).unwrap();
-        assert_eq!(text, "=== ! 5 bytes dropped, the log could not be written ! ===\nkept\n");
-    }
-
-    #[test]
-    fn trying_leaves_no_file_behind_and_none_changed() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("log");
-        try_open(&path).unwrap();
-        assert!(!path.exists());
-        fs::write(&path, "old\n").unwrap();
-        try_open(&path).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"old\n");
-    }
-
-    #[test]
-    fn what_would_hang_or_baffle_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        try_open(directory.path()).unwrap_err();
-        let socket = directory.path().join("socket");
-        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        assert_eq!(try_open(&socket).unwrap_err().to_string(), "not a regular file");
-        try_open(Path::new("/dev/null")).unwrap();
-    }
-}
+pub(crate) mod tests;

@@ -82,7 +82,7 @@ fn explore() -> Explored {
     while next < explored.reached.len() {
         let Reached { machine, world, depth, .. } = explored.reached[next].clone();
         // A bound on the count keeps the number of states finite.
-        if world.left.is_none() && machine.unstable() < 4 {
+        if world.left.is_none() && machine.unstable() < 3 {
             let possible = world.possible();
             for first in &possible {
                 explored.go(next, &[*first], &world, &mut seen);

@@ -2,6 +2,7 @@
 
 use crate::launch::{Policy, Restart, Strategy};
 use crate::lifecycle::Timer;
+use std::time::Duration;
 
 /// What the machine promises; one test each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,12 +26,15 @@ pub(super) enum Promise {
     HeldIsHandedOn,
     NobodyReplacedBeforeTheStart,
     EndIsAnnounced,
+    StartReportedOnce,
+    GivesUpIfToldTo,
 }
 
 /// What happens in the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Occurrence {
     MonitorsReady,
+    SaysReady,
     HookFails,
     RelayAnswers,
     ProcessDies { stable: bool, success: bool },
@@ -76,25 +80,34 @@ pub(super) struct Beginning {
     pub(super) restart: Restart,
     pub(super) executed: bool,
     pub(super) held: bool,
+    /// The process has to say that it is ready.
+    pub(super) says_ready: bool,
+    /// The group gives up after two respawns in a row.
+    pub(super) gives_up: bool,
 }
 
 impl Beginning {
-    /// All of them.
+    /// Of all there could be those that differ in more than a detail.
     pub(super) fn all() -> Vec<Self> {
-        let begin = |strategy, restart, executed, held| Self { strategy, restart, executed, held };
         use Strategy::{Daemon, Development, Unattached};
-        let mut all = vec![begin(Unattached, Restart::OnFailure, false, false)];
-        for restart in [Restart::Always, Restart::Never] {
-            all.extend(
-                [Development, Unattached, Daemon].map(|strategy| begin(strategy, restart, false, false)),
-            );
-        }
-        all.push(begin(Daemon, Restart::Always, true, false));
-        all.push(begin(Daemon, Restart::Never, true, true));
-        all
+        let begin = |strategy, restart| {
+            let (executed, held, says_ready, gives_up) = (false, false, false, false);
+            Self { strategy, restart, executed, held, says_ready, gives_up }
+        };
+        vec![
+            begin(Unattached, Restart::OnFailure),
+            begin(Development, Restart::OnFailure),
+            begin(Daemon, Restart::Always),
+            Self { executed: true, held: true, ..begin(Daemon, Restart::Never) },
+            Self { says_ready: true, ..begin(Unattached, Restart::Always) },
+            Self { says_ready: true, ..begin(Daemon, Restart::Never) },
+            Self { executed: true, gives_up: true, ..begin(Daemon, Restart::OnFailure) },
+        ]
     }
 
     pub(super) fn policy(self) -> Policy {
-        Policy { restart: self.restart, ..Policy::default() }
+        let ready_within = self.says_ready.then_some(Duration::from_secs(5));
+        let max_restarts = self.gives_up.then_some(2);
+        Policy { restart: self.restart, ready_within, max_restarts, ..Policy::default() }
     }
 }

@@ -51,6 +51,7 @@ impl Manner {
             Occurrence::AllCleared => (world.kills >= self.kills).then_some(3),
             Occurrence::Elapses(_) => Some(4),
             Occurrence::HookFails
+            | Occurrence::SaysReady
             | Occurrence::Restart
             | Occurrence::Shutdown
             | Occurrence::Term
@@ -135,7 +136,7 @@ fn a_group_that_is_to_end_has_ended_soon_however_relay_and_process_behave() {
             manner,
             None,
             |_, world| world.shutdown,
-            |_, world| matches!(world.left, Some(Outcome::Ended | Outcome::StartFailed)),
+            |_, world| matches!(world.left, Some(Outcome::Ended | Outcome::GaveUp | Outcome::StartFailed)),
         );
     }
 }
@@ -166,7 +167,8 @@ fn a_process_that_died_runs_again_or_is_held_soon() {
         leads(Manner { kills, ..KIND }, None, goes_on, |machine, world| {
             let development = world.beginning.strategy == Strategy::Development;
             let settled = matches!(machine.phase(), Phase::Running | Phase::Held);
-            settled || (development && world.left == Some(Outcome::Ended))
+            let gave_up = world.left == Some(Outcome::GaveUp);
+            settled || gave_up || (development && world.left == Some(Outcome::Ended))
         });
     }
 }
@@ -188,9 +190,11 @@ fn sigterm_to_a_pump_alone_kills_it_and_sigterm_to_its_daemon_too_ends_the_group
     };
     leads(KIND, None, told, |machine, world| {
         // A start that fails meanwhile may be faster.
-        world.left == Some(Outcome::Killed) || (machine.phase() == Phase::Over && !world.executed)
+        matches!(world.left, Some(Outcome::Killed | Outcome::GaveUp))
+            || (machine.phase() == Phase::Over && !world.there)
     });
     leads(KIND, Some(Occurrence::DaemonGetsTerm), told, |_, world| {
-        world.left == Some(if world.executed { Outcome::Ended } else { Outcome::StartFailed })
+        let ended = matches!(world.left, Some(Outcome::Ended | Outcome::GaveUp));
+        if world.there { ended } else { world.left == Some(Outcome::StartFailed) }
     });
 }

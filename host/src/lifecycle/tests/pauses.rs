@@ -183,7 +183,7 @@ fn a_process_that_ended_for_good_is_still_stopped_under_the_next_pump() {
 #[test]
 fn a_process_that_ended_for_good_is_still_stopped_after_its_daemon_died() {
     let story = Story::running(policy(Restart::Never), Strategy::Daemon).dies(LONG, true, 0);
-    let story = story.tell(Event::DaemonDied).tell(Event::Cleared { everyone: true }).tell(Event::Finished);
+    let story = story.tell(Event::DaemonDied).tell(Event::Cleared { everyone: true }).tell(Event::RelayHeld);
     assert_eq!(story.left(), Some(Outcome::HandedOver));
     assert!(story.machine.is_held());
 }
@@ -192,6 +192,34 @@ fn a_process_that_ended_for_good_is_still_stopped_after_its_daemon_died() {
 fn a_restart_asked_for_while_monitors_prepare_is_not_forgotten() {
     let story = Story::begin(policy(Restart::Never), Strategy::Daemon, true, true);
     assert!(story.tell(Event::RestartAsked).tell(Event::MonitorsReady).spawns());
+}
+
+/// A policy under which the process has to say that it is ready.
+fn ready(restart: Restart) -> Policy {
+    Policy { ready_within: Some(LONG), ..policy(restart) }
+}
+
+#[test]
+fn a_restart_asked_for_before_the_first_process_is_ready_does_not_fail_the_start() {
+    let story = Story::running(ready(Restart::Never), Strategy::Daemon).tell(Event::RestartAsked);
+    assert!(story.dies(LONG, false, 0).spawns());
+}
+
+#[test]
+fn a_restart_asked_for_while_an_unready_process_is_ended_is_not_forgotten() {
+    let story = Story::running(ready(Restart::Never), Strategy::Daemon).tell(Event::Ready);
+    let story = story.tell(Event::RestartAsked).dies(LONG, false, 0).tell(Event::Spawned);
+    let story = story.tell(Event::Elapsed(Timer::Ready)).tell(Event::RestartAsked);
+    assert!(story.dies(LONG, false, 0).spawns());
+}
+
+#[test]
+fn a_start_whose_daemon_dies_before_the_process_is_ready_has_failed() {
+    let story = Story::running(ready(Restart::Always), Strategy::Daemon).tell(Event::DaemonDied);
+    let story =
+        story.tell(Event::ProcessDied { ran: LONG, success: false, jitter: 0 }).tell(Event::Delivered);
+    let story = story.tell(Event::Cleared { everyone: true }).tell(Event::Finished);
+    assert_eq!(story.left(), Some(Outcome::StartFailed));
 }
 
 #[test]

@@ -34,6 +34,11 @@ fn spawn_is_told_once_and_before_any_respawn() {
 }
 
 #[test]
+fn a_start_is_reported_once_for_each_process_and_only_while_there_is_one() {
+    everything().expect(Promise::StartReportedOnce);
+}
+
+#[test]
 fn exit_is_told_once_for_each_process_unless_it_goes_with_its_daemon() {
     everything().expect(Promise::ExitToldOnce);
 }
@@ -96,4 +101,9 @@ fn a_start_whose_daemon_died_has_failed_and_leaves_no_group_behind() {
 #[test]
 fn the_daemon_learns_that_the_group_ends_before_the_pump_has_left() {
     everything().expect(Promise::EndIsAnnounced);
+}
+
+#[test]
+fn only_a_group_with_a_limit_of_restarts_gives_up() {
+    everything().expect(Promise::GivesUpIfToldTo);
 }

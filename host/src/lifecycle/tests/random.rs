@@ -16,6 +16,7 @@ fn events() -> Vec<Event> {
         Event::RelayHeld,
         Event::Spawned,
         Event::SpawnFailed,
+        Event::Ready,
         Event::Delivered,
         Event::Cleared { everyone: false },
         Event::Cleared { everyone: true },

@@ -44,6 +44,7 @@ pub(super) struct World {
     timers: [bool; Timer::ALL.len()],
     /// What is being cleared: everyone?
     clearing: Option<bool>,
+    said_ready: bool,
     /// The process was asked to end, or everyone is.
     pub(super) asked: bool,
     /// SIGKILLs since the last spawn; two are as good as many.
@@ -52,7 +53,10 @@ pub(super) struct World {
     // What the machine knows.
     /// Something is being cleared, as far as the machine knows.
     clearing_known: bool,
-    pub(super) executed: bool,
+    executed: bool,
+    /// The start has succeeded.
+    pub(super) there: bool,
+    start_reported: bool,
     exec_failed: bool,
     spawn_told: bool,
     exit_told: bool,
@@ -86,11 +90,14 @@ impl World {
             jobs: Vec::new(),
             timers: [false; Timer::ALL.len()],
             clearing: None,
+            said_ready: false,
             asked: false,
             kills: 0,
             daemon_dead: strategy != Strategy::Daemon,
             clearing_known: false,
             executed,
+            there: executed,
+            start_reported: false,
             exec_failed: false,
             spawn_told: false,
             exit_told: false,
@@ -132,6 +139,9 @@ impl World {
         if self.relay_owes() {
             all.push(Occurrence::RelayAnswers);
         }
+        if self.process == Process::Alive && self.beginning.says_ready && !self.said_ready {
+            all.push(Occurrence::SaysReady);
+        }
         if self.process == Process::Alive {
             let success = self.beginning.restart == Restart::OnFailure;
             all.push(Occurrence::ProcessDies { stable: true, success });
@@ -163,6 +173,10 @@ impl World {
             Occurrence::MonitorsReady => {
                 self.preparing = false;
                 Event::MonitorsReady
+            }
+            Occurrence::SaysReady => {
+                self.said_ready = true;
+                Event::Ready
             }
             Occurrence::HookFails => {
                 self.relay_over = true;
@@ -261,13 +275,15 @@ impl World {
             Event::Delivered => self.delivered = true,
             Event::HookFailed | Event::Elapsed(Timer::Deliver) => self.relay_lost = true,
             Event::SpawnFailed => self.exec_failed = self.executed,
-            Event::ProcessDied { .. } => self.silent = self.daemon_death && !self.shutdown,
+            Event::ProcessDied { .. } => {
+                self.silent = self.daemon_death && !self.shutdown && self.there;
+            }
             Event::Terminated => self.terminated = true,
             Event::DaemonTerminated => self.daemon_terminated = true,
             Event::MonitorsReady
-            | Event::Ready
             | Event::RelayHeld
             | Event::Spawned
+            | Event::Ready
             | Event::Cleared { .. }
             | Event::Elapsed(_)
             | Event::KillAsked
@@ -306,6 +322,11 @@ impl World {
                 self.executed = true;
                 self.spawn_told = true;
                 self.give(Job::Spawned);
+            }
+            Action::ReportStarted => {
+                require(self.process != Process::None && !self.start_reported, Promise::StartReportedOnce);
+                self.start_reported = true;
+                self.there = true;
             }
             Action::TellExited => {
                 let of_process = self.process == Process::Dead && self.spawn_told && !self.exit_told;
@@ -346,7 +367,6 @@ impl World {
             Action::Disarm(timer) => self.timers[timer as usize] = false,
             Action::State(state) => self.held |= state == State::Stopped,
             Action::AnnounceEnd | Action::AnnounceFailure => self.end_announced = true,
-            Action::ReportStarted => {}
             Action::Finish => self.give(Job::Finish),
             Action::AnnounceTerm | Action::StartDaemon => {}
             Action::Leave(outcome) => {
@@ -364,7 +384,9 @@ impl World {
 
     fn spawn(&mut self, luck: Luck, queue: &mut VecDeque<Event>) {
         self.spawn_told = false;
+        self.start_reported = false;
         self.exit_told = false;
+        self.said_ready = false;
         self.asked = false;
         self.kills = 0;
         if luck.executes {
@@ -379,17 +401,18 @@ impl World {
 
     fn leave(&self, outcome: Outcome, require: &mut impl FnMut(bool, Promise)) {
         let nothing_left = self.process == Process::None && !self.members && !self.strangers;
+        require(outcome != Outcome::GaveUp || self.beginning.gives_up, Promise::GivesUpIfToldTo);
         let to_daemon = matches!(outcome, Outcome::Crashed | Outcome::Killed);
         require(to_daemon || nothing_left, Promise::NothingLeftAtTheEnd);
         require(!to_daemon || (self.daemon() && !self.daemon_death), Promise::LeavesProcessToDaemonOnly);
-        let replaces = self.daemon_death && !self.shutdown;
+        let replaces = self.daemon_death && !self.shutdown && outcome != Outcome::GaveUp;
         let handed_over = outcome == Outcome::HandedOver;
-        if self.executed {
+        if self.there {
             require(replaces == handed_over, Promise::DaemonIsReplaced);
         } else {
             require(!handed_over, Promise::NobodyReplacedBeforeTheStart);
         }
-        let ended = outcome == Outcome::Ended && self.daemon();
+        let ended = matches!(outcome, Outcome::Ended | Outcome::GaveUp) && self.daemon();
         require(!ended || self.end_announced, Promise::EndIsAnnounced);
     }
 

@@ -17,7 +17,7 @@ const ALARM_SECONDS: u32 = 15;
 const CHANNEL_AT_LEAST: i32 = 100;
 
 /// Confines this process and takes the channel off standard input.
-pub(super) fn enter() -> io::Result<UnixStream> {
+pub(crate) fn enter() -> io::Result<UnixStream> {
     reset_signals()?;
     #[cfg(target_os = "linux")]
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;

@@ -69,7 +69,7 @@ pub(super) enum Reply {
 }
 
 /// A message as it travels.
-pub(super) fn frame<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
+pub(crate) fn frame<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     let body = postcard::to_allocvec(message).map_err(io::Error::other)?;
     let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= LIMIT_BYTES);
     let length = length.ok_or_else(|| io::Error::other("the options and the environment are too long"))?;
@@ -77,7 +77,7 @@ pub(super) fn frame<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
 }
 
 /// Takes the first whole message out of what has arrived; `None` while it is not complete.
-pub(super) fn unframe<T: for<'de> Deserialize<'de>>(inbox: &mut Vec<u8>) -> io::Result<Option<T>> {
+pub(crate) fn unframe<T: for<'de> Deserialize<'de>>(inbox: &mut Vec<u8>) -> io::Result<Option<T>> {
     let Some(length) = inbox.first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_le_bytes(*length) as usize;
     if length > LIMIT_BYTES {
@@ -90,12 +90,12 @@ pub(super) fn unframe<T: for<'de> Deserialize<'de>>(inbox: &mut Vec<u8>) -> io::
 }
 
 /// Writes a message and waits until it is out.
-pub(super) fn send<T: Serialize>(channel: &mut impl Write, message: &T) -> io::Result<()> {
+pub(crate) fn send<T: Serialize>(channel: &mut impl Write, message: &T) -> io::Result<()> {
     channel.write_all(&frame(message)?)
 }
 
 /// Waits for a message; `None` at the end of the channel.
-pub(super) fn receive<T: for<'de> Deserialize<'de>>(channel: &mut impl Read) -> io::Result<Option<T>> {
+pub(crate) fn receive<T: for<'de> Deserialize<'de>>(channel: &mut impl Read) -> io::Result<Option<T>> {
     let mut length = [0; 4];
     match channel.read_exact(&mut length) {
         Ok(()) => {}

@@ -49,8 +49,8 @@ impl Explored {
 fn explore() -> Explored {
     let mut explored = Explored { reached: Vec::new(), broken: Vec::new() };
     let mut seen = HashMap::new();
-    for (executed, succeeding) in [(false, false), (true, true)] {
-        let (machine, world) = World::begin(executed, succeeding);
+    for (succeeding, gives_up) in [(false, false), (true, false), (false, true), (true, true)] {
+        let (machine, world) = World::begin(succeeding, succeeding, gives_up);
         seen.insert((machine.clone(), world.clone()), ());
         explored.reached.push(Reached { machine, world, from: None });
     }

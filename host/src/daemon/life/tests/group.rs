@@ -136,8 +136,10 @@ impl Group {
                     self.process = Some(false);
                     pump.queue.push_front(Event::Spawned);
                 }
-                Action::TellSpawned { .. } => self.executed = true,
-                Action::ReportStarted => self.tell_daemon(life::Event::Started),
+                Action::ReportStarted => {
+                    self.executed = true;
+                    self.tell_daemon(life::Event::Started);
+                }
                 Action::AnnounceFailure => self.tell_daemon(life::Event::PumpGivesUp),
                 Action::TellExited => pump.queue.push_back(Event::Delivered),
                 Action::Signal => self.ask_process(),
@@ -154,7 +156,7 @@ impl Group {
                 Action::Finish => pump.queue.push_back(Event::Finished),
                 Action::StartDaemon => self.start_daemon(true),
                 Action::Leave(_) => self.pump_dies(),
-                Action::Read | Action::State(_) => {}
+                Action::TellSpawned { .. } | Action::Read | Action::State(_) => {}
             }
         }
     }

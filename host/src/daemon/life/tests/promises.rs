@@ -61,6 +61,7 @@ fn next(world: &World, (kills, timers_first): Manner) -> Option<Occurrence> {
         Occurrence::AllSwept => (world.kills >= kills).then_some(3),
         Occurrence::PumpStarts
         | Occurrence::PumpEndsGroup
+        | Occurrence::PumpGivesUp
         | Occurrence::PumpGetsTerm
         | Occurrence::PumpFloods
         | Occurrence::Restart
@@ -109,13 +110,17 @@ fn leads(
 fn a_group_that_is_to_end_has_ended_soon_however_its_processes_behave() {
     // A pump that says that it ends the group dies by itself.
     let told = |_: &Life, world: &World| world.shutdown && (world.asked || !world.has_pump());
-    leads(told, None, |_, world| matches!(world.left, Some(Outcome::Ended | Outcome::StartFailed)));
+    leads(told, None, |_, world| {
+        matches!(world.left, Some(Outcome::Ended | Outcome::GaveUp | Outcome::StartFailed))
+    });
 }
 
 #[test]
 fn a_stop_ends_the_group_whatever_the_daemon_is_doing() {
     let any = |_: &Life, world: &World| !world.shutdown;
-    let over = |_: &Life, world: &World| matches!(world.left, Some(Outcome::Ended | Outcome::StartFailed));
+    let over = |_: &Life, world: &World| {
+        matches!(world.left, Some(Outcome::Ended | Outcome::GaveUp | Outcome::StartFailed))
+    };
     leads(any, Some(Occurrence::Shutdown), over);
 }
 
@@ -124,7 +129,8 @@ fn a_pump_that_died_is_replaced_soon_once_the_process_had_run() {
     let dead = |_: &Life, world: &World| world.executed && !world.shutdown && !world.has_pump();
     leads(dead, None, |machine, world| {
         let by_signal = world.terminated && matches!(world.left, Some(Outcome::Ended | Outcome::Killed));
-        by_signal || (machine.phase() == Phase::Up && world.has_pump())
+        let gave_up = world.left == Some(Outcome::GaveUp);
+        by_signal || gave_up || (machine.phase() == Phase::Up && world.has_pump())
     });
 }
 
@@ -134,7 +140,8 @@ fn a_pump_that_floods_its_stderr_is_replaced() {
         world.executed && !world.shutdown && !world.terminated && world.has_pump() && !world.asked
     };
     leads(up, Some(Occurrence::PumpFloods), |machine, world| {
-        machine.phase() == Phase::Up && world.has_pump() && !world.asked
+        let replaced = machine.phase() == Phase::Up && world.has_pump() && !world.asked;
+        replaced || world.left == Some(Outcome::GaveUp)
     });
 }
 

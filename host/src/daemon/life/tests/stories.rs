@@ -139,6 +139,7 @@ fn events_that_cannot_happen_do_no_harm_and_nothing_follows_the_end() {
         Event::PredecessorGone,
         Event::Started,
         Event::PumpEnds,
+        Event::PumpGivesUp,
         Event::PumpTerminated,
         Event::PumpDied { ran: LONG, jitter: 0 },
         Event::PumpNotStarted { jitter: 200 },
@@ -174,9 +175,10 @@ proptest! {
     #[test]
     fn long_histories_keep_every_promise(
         succeeding in any::<bool>(),
+        gives_up in any::<bool>(),
         choices in prop::collection::vec((any::<u16>(), 1..4_usize, any::<[bool; 2]>()), 1..300),
     ) {
-        let (mut life, mut world) = World::begin(succeeding, succeeding);
+        let (mut life, mut world) = World::begin(succeeding, succeeding, gives_up);
         let mut history = Vec::new();
         for (mut choice, count, [starts, gone]) in choices {
             let mut batch = Vec::new();

@@ -25,6 +25,7 @@ pub(super) enum Occurrence {
     PredecessorEnds,
     PumpStarts,
     PumpEndsGroup,
+    PumpGivesUp,
     PumpGetsTerm,
     PumpDies { stable: bool },
     PumpFloods,
@@ -63,6 +64,10 @@ pub(super) struct World {
     sweeping_known: bool,
     pub(super) executed: bool,
     pub(super) shutdown: bool,
+    /// The pump has given up.
+    failed: bool,
+    /// The group gives up after two respawns of the pump in a row.
+    gives_up: bool,
     pub(super) terminated: bool,
     pump_terminated: bool,
     spawned: bool,
@@ -71,8 +76,9 @@ pub(super) struct World {
 
 impl World {
     /// The machine and the world at the beginning.
-    pub(super) fn begin(executed: bool, succeeding: bool) -> (Life, Self) {
-        let (machine, actions) = Life::new(Policy::default(), executed, succeeding);
+    pub(super) fn begin(executed: bool, succeeding: bool, gives_up: bool) -> (Life, Self) {
+        let policy = Policy { max_restarts: gives_up.then_some(2), ..Policy::default() };
+        let (machine, actions) = Life::new(policy, executed, succeeding);
         let mut world = Self {
             predecessor: succeeding,
             pump: false,
@@ -85,6 +91,8 @@ impl World {
             sweeping_known: false,
             executed,
             shutdown: false,
+            failed: false,
+            gives_up,
             terminated: false,
             pump_terminated: false,
             spawned: false,
@@ -104,9 +112,9 @@ impl World {
             all.push(Occurrence::PredecessorEnds);
         }
         if self.pump {
-            all.extend([Occurrence::PumpStarts, Occurrence::PumpEndsGroup, Occurrence::PumpGetsTerm]);
+            all.extend([Occurrence::PumpStarts, Occurrence::PumpEndsGroup, Occurrence::PumpGivesUp]);
             all.extend([true, false].map(|stable| Occurrence::PumpDies { stable }));
-            all.push(Occurrence::PumpFloods);
+            all.extend([Occurrence::PumpGetsTerm, Occurrence::PumpFloods]);
         }
         if self.sweeping {
             all.push(Occurrence::AllSwept);
@@ -133,6 +141,7 @@ impl World {
             }
             Occurrence::PumpStarts => Event::Started,
             Occurrence::PumpEndsGroup => Event::PumpEnds,
+            Occurrence::PumpGivesUp => Event::PumpGivesUp,
             Occurrence::PumpGetsTerm => Event::PumpTerminated,
             Occurrence::PumpDies { stable } => {
                 self.pump = false;
@@ -180,7 +189,11 @@ impl World {
     fn hear(&mut self, event: Event) {
         match event {
             Event::Started => self.executed = true,
-            Event::PumpEnds | Event::PumpGivesUp | Event::ShutdownAsked => self.shutdown = true,
+            Event::PumpEnds | Event::ShutdownAsked => self.shutdown = true,
+            Event::PumpGivesUp => {
+                self.shutdown = true;
+                self.failed = true;
+            }
             Event::PumpTerminated => self.pump_terminated = true,
             Event::Terminated => self.terminated = true,
             Event::PumpDied { .. } | Event::PumpNotStarted { .. } => self.pump_known = false,
@@ -248,7 +261,9 @@ impl World {
                 require(outcome != Outcome::Killed || heir, Promise::KilledWithAnHeir);
                 require((outcome == Outcome::StartFailed) <= !self.executed, Promise::OutcomeFits);
                 let asked = self.executed && self.shutdown;
-                require((outcome == Outcome::Ended) <= asked, Promise::OutcomeFits);
+                require((outcome == Outcome::Ended) <= (asked && !self.failed), Promise::OutcomeFits);
+                let gave_up = self.executed && (self.failed || self.gives_up);
+                require((outcome == Outcome::GaveUp) <= gave_up, Promise::OutcomeFits);
             }
         }
     }
