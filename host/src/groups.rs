@@ -95,8 +95,7 @@ impl Group {
     /// Its recent output; `None`: it never had any.
     pub(crate) fn open_recent(&self) -> std::io::Result<Option<File>> {
         match File::open(self.files.recent()) {
-            Ok(file) if file.metadata()?.len() > 0 => Ok(Some(file)),
-            Ok(_) => Ok(None),
+            Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

@@ -320,3 +320,75 @@ fn a_unit_of_a_group_that_is_not_there_or_has_failed_is_1() {
     sandbox.immortal(["unit", "group"]).run().assert_refused(1);
     sandbox.immortal(["unit", "group", "--systemd", "--compose"]).run().assert_refused(2);
 }
+
+/// A file of the folder `examples`.
+fn example(name: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What stands behind the `start` of an example's command line is accepted; its program is replaced by one that is
+/// there.
+fn assert_start_is_accepted(sandbox: &Sandbox, words: &[String]) {
+    assert!(words[0].ends_with("immortal"), "{words:?}");
+    let options = words[2..].iter().take_while(|word| *word != "--");
+    let output = format!("output={}", sandbox.text_path("web.log"));
+    let mut command = vec!["check".to_owned()];
+    command
+        .extend(options.map(|word| if word.starts_with("output=") { output.clone() } else { word.clone() }));
+    command.extend(["--".to_owned(), "/bin/sh".to_owned()]);
+    sandbox.immortal(command).run().assert_code(0);
+}
+
+#[test]
+fn the_image_of_the_examples_has_a_command_line_that_is_accepted() {
+    let sandbox = Sandbox::new();
+    let text = example("Dockerfile");
+    let line = |key: &str| {
+        let found = text.lines().find_map(|line| line.strip_prefix(key)).expect("the line is there");
+        words(&serde_json::from_str(found).expect("an array"))
+    };
+    let entry = line("ENTRYPOINT ");
+    assert_eq!(entry.last().map(String::as_str), Some("--"), "the program is in CMD: {:?}", line("CMD "));
+    assert_start_is_accepted(&sandbox, &entry);
+}
+
+#[test]
+fn the_systemd_unit_of_the_examples_is_accepted() {
+    if !nix::unistd::geteuid().is_root() {
+        // It says --user.
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let text = example("immortal-web.service");
+    let line = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    assert_start_is_accepted(&sandbox, &systemd_words(line));
+    if there("systemd-analyze", &["--version"]) {
+        // The executable is not installed there.
+        let here = text.replace("/usr/local/bin/immortal", artifacts().immortal().to_str().unwrap());
+        let unit = sandbox.file("immortal-web.service", here, 0o644);
+        let verified = sandbox.invocation("systemd-analyze").args(["verify", "--man=no"]).arg(unit).run();
+        assert!(!verified.err().contains("immortal-web"), "{verified}");
+    }
+}
+
+#[test]
+fn the_probe_of_the_examples_tells_a_running_group() {
+    let sandbox = Sandbox::new();
+    let text = example("kubernetes.yaml");
+    let probe = text.lines().find_map(|line| line.trim().strip_prefix("command: ")).unwrap();
+    let probe = words(&serde_json::from_str(probe).unwrap());
+    let ask = || {
+        let folder = artifacts().folder().to_str().unwrap();
+        let path = format!("{folder}:/usr/bin:/bin");
+        sandbox.invocation(&probe[0]).env("PATH", path).args(&probe[1..]).run().code
+    };
+    assert_eq!(ask(), Some(1), "there is no group");
+    let steps = ["hang-after=2:count", "wait-file=go", "exit=1"];
+    let pause = ["--backoff", "1h", "--backoff-max", "1h"];
+    let group = sandbox.launch("unattached").name("web").recorder().args(pause).puppet(steps).start();
+    assert_eq!(ask(), Some(0), "it runs");
+    sandbox.file("go", "", 0o600);
+    group.wait_state("backoff");
+    assert_eq!(ask(), Some(1), "it does not run");
+}

@@ -20,8 +20,11 @@ pub(super) fn show(name: &str, lines: usize, follow: bool) -> Result<(), Failure
     if ignore_closed(out.write_all(last_lines(&bytes, lines)).and_then(|()| out.flush()))? {
         return Ok(());
     }
-    while follow && groups::is_alive(name) {
+    let mut goes_on = follow;
+    while goes_on {
         std::thread::sleep(LOOK);
+        // Asked before the look: what was written until the end is seen.
+        goes_on = groups::is_alive(name);
         let (bytes, behind) = recent.since(position).map_err(system)?;
         position = behind;
         if ignore_closed(out.write_all(&bytes).and_then(|()| out.flush()))? {
