@@ -26,10 +26,10 @@
 //! - Event lines and the lines of a message have no stamp: an event has its own time, and no line of the process
 //!   can pass for one.
 //! - Lines of the two streams are never glued together. A line that is still without its end when the other
-//!   stream or an event is written gets a newline, and its rest is a line with a stamp of its own. While both
-//!   streams talk (within a second), the unfinished line at the end of a read, up to 16 KiB, is held back until
-//!   its end comes, there is nothing more to read, or a second has passed; a killed pump loses it. Nothing is
-//!   held back of a stream that talks alone.
+//!   stream or an event is written gets a newline, and its rest is a line with a stamp of its own. Once both
+//!   streams have talked, the unfinished line at the end of a read, up to 16 KiB, is held back until its end
+//!   comes, an event is written, or a second has passed, so that one stream does not cut the lines of the other;
+//!   a killed pump loses it. Nothing is held back while one stream alone is used.
 //!
 //! # Rotation
 //! - With `max_size` or `rotate_every` the log is renamed to `NAME.20260801T123456.789012Z`, the time in UTC, and
@@ -55,19 +55,20 @@
 //!   a second writing is tried again, also while the process is silent. As soon as that works, one line says how
 //!   many bytes were dropped.
 //! - Lines stay whole: of a line that the disk does not take whole nothing is left in the file (it is cut back,
-//!   if nobody else has written to it), and the rest of a line whose beginning was dropped is dropped as well,
+//!   what was there of it before included, unless somebody else writes to the file as well), and the rest of a line whose beginning was dropped is dropped as well,
 //!   up to 64 KiB.
 //! - With time stamps, bytes of the process are counted, without their stamps.
 #![forbid(unsafe_code)]
 
 mod archive;
+mod attended;
 mod config;
 mod line;
 mod log_file;
 mod pid_file;
-mod retry;
 mod stamp;
 
+use attended::Attended;
 use config::Config;
 use immortal_monitor_api::{
     Exit, Host, Monitor, OptionSpec, Options, Output, Readiness, Result, Setup, Spawn, Stream, Why,
@@ -75,7 +76,6 @@ use immortal_monitor_api::{
 };
 use log_file::{LogFile, Source};
 use pid_file::PidFile;
-use retry::Retried;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long the end of a group may wait for the compression of old files, and how much of its time is left to
@@ -86,7 +86,7 @@ const COMPRESSION: Duration = Duration::from_secs(1);
 struct Log {
     host: Host,
     /// `None` if `output` is null.
-    file: Option<Retried>,
+    file: Option<Attended>,
     pid_file: Option<PidFile>,
     writes_events: bool,
 }
@@ -103,7 +103,7 @@ impl Monitor for Log {
         let Config { timestamps, rotation, .. } = config;
         let file = config.output.map(|path| LogFile::new(path, timestamps, rotation, host.clone()));
         Ok(Self {
-            file: file.map(Retried::new),
+            file: file.map(Attended::new),
             pid_file: config.pid_file.map(PidFile::new),
             writes_events: config.events,
             host,
@@ -166,7 +166,7 @@ impl Monitor for Log {
 
     fn idle(&mut self) -> Result {
         if let Some(file) = &self.file {
-            file.with(|file| file.rest(SystemTime::now()));
+            file.with(LogFile::rest);
         }
         Ok(())
     }

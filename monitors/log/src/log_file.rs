@@ -12,8 +12,8 @@ use crate::config;
 use crate::line;
 use crate::stamp::Format;
 use immortal_monitor_api::{Error, Host};
-use memchr::memchr;
-use open_file::{OpenFile, Place};
+use memchr::{memchr, memrchr};
+use open_file::{OpenFile, Place, Written};
 use rotation::Rotation;
 use stamped::Stamped;
 use std::io;
@@ -63,6 +63,11 @@ pub(crate) struct LogFile {
     /// `None` while it cannot be opened.
     file: Option<OpenFile>,
     line: Line,
+    /// Bytes of the unfinished line at the end of the file, and how many of them are not the process's.
+    begun_bytes: u64,
+    begun_stamp_bytes: u64,
+    /// How long a stamp is; 0 without.
+    stamp_bytes: u64,
     /// With time stamps.
     stamped: Option<Box<Stamped>>,
     rotation: Option<Rotation>,
@@ -88,12 +93,17 @@ impl LogFile {
         rotation: Option<config::Rotation>,
         host: Host,
     ) -> Self {
+        let stamped = timestamps.map(|format| Box::new(Stamped::new(format)));
+        let stamp_bytes = stamped.as_ref().map_or(0, |stamped| stamped.stamp_bytes());
         Self {
             path,
             host,
             file: None,
             line: Line::Ended,
-            stamped: timestamps.map(|format| Box::new(Stamped::new(format))),
+            begun_bytes: 0,
+            begun_stamp_bytes: 0,
+            stamp_bytes: u64::try_from(stamp_bytes).expect("a few bytes"),
+            stamped,
             rotation: rotation.map(Rotation::new),
             looked_at: None,
             unlooked_bytes: 0,
@@ -113,6 +123,7 @@ impl LogFile {
         self.file = None;
         let file = OpenFile::open(&self.path).inspect_err(|_| self.failed_at = Some(now))?;
         self.line = if file.ends_with_newline(&self.path) { Line::Ended } else { Line::Open(None) };
+        (self.begun_bytes, self.begun_stamp_bytes) = (0, 0);
         if let (Some(rotation), true) = (&mut self.rotation, file.is_regular) {
             let is_begun = file.length > 0;
             let written_at = file.metadata().and_then(|metadata| metadata.modified()).unwrap_or(now);
@@ -167,9 +178,8 @@ impl LogFile {
         self.count(lines.len() - written);
     }
 
-    /// Writes what was held back, and gives memory back: nothing more comes for now.
-    pub(crate) fn rest(&mut self, now: SystemTime) {
-        self.flush(now);
+    /// Gives memory back: nothing more comes for now.
+    pub(crate) fn rest(&mut self) {
         if let Some(stamped) = &mut self.stamped {
             stamped.shrink();
         }
@@ -184,14 +194,26 @@ impl LogFile {
         self.skip_bytes = [0; 2];
     }
 
-    /// Whether there is something to say or to open as soon as that is possible.
-    pub(crate) fn is_healthy(&self) -> bool {
+    /// Whether something is to be done even if nothing more comes.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.is_healthy() || self.stamped.as_ref().is_some_and(|stamped| stamped.holds())
+    }
+
+    /// Does it, if it is time for that.
+    pub(crate) fn attend(&mut self, now: SystemTime) {
+        if self.is_healthy() || self.recover(now) {
+            self.flush_old(now);
+        }
+    }
+
+    /// Whether there is nothing to say or to open as soon as that is possible.
+    fn is_healthy(&self) -> bool {
         self.file.is_some() && self.unsaid_bytes == 0
     }
 
     /// Opens the file if it is not, and says in it what was dropped; not too often. Returns whether all is well.
     #[cold]
-    pub(crate) fn recover(&mut self, now: SystemTime) -> bool {
+    fn recover(&mut self, now: SystemTime) -> bool {
         if self.failed_at.is_some_and(|at| now.duration_since(at).is_ok_and(|passed| passed < RETRY)) {
             return false;
         }
@@ -248,6 +270,7 @@ impl LogFile {
         match place {
             Place::Here => {}
             Place::Changed => {
+                (self.begun_bytes, self.begun_stamp_bytes) = (0, 0);
                 if file.length == 0 {
                     self.line = Line::Ended;
                 } else if !file.ends_with_newline(&self.path) && self.line == Line::Ended {
@@ -319,7 +342,10 @@ impl LogFile {
         };
         rotation.begun(now);
         match OpenFile::replace(path.as_ref().unwrap_or(&self.path), &old) {
-            Ok(file) => self.file = Some(file),
+            Ok(file) => {
+                (self.begun_bytes, self.begun_stamp_bytes) = (0, 0);
+                self.file = Some(file);
+            }
             Err(error) => {
                 self.file = None;
                 self.failed_at = Some(now);
@@ -331,16 +357,53 @@ impl LogFile {
     /// Writes as much as the file takes, and returns how much that was.
     fn write(&mut self, bytes: &[u8], source: Option<Source>, now: SystemTime) -> usize {
         let Some(file) = &mut self.file else { return 0 };
-        let (written, error) = file.write(bytes, self.line == Line::Ended);
+        // What somebody else has begun is not cut off.
+        let begun = (self.line != Line::Open(None)).then_some(self.begun_bytes);
+        let Written { count: written, has_cut_begun, error } = file.write(bytes, begun);
         self.unlooked_bytes += u64::try_from(written).expect("no slice is that long");
-        if let Some(last) = bytes[..written].last() {
-            self.line = if *last == b'\n' { Line::Ended } else { Line::Open(source) };
+        if has_cut_begun {
+            self.drop_begun();
         }
+        self.ends_with(&bytes[..written], source);
         if let Some(error) = error {
             self.failed_at = Some(now);
             self.warn("write", &error);
         }
         written
+    }
+
+    /// The unfinished line at the end of the file was cut off, so its rest is to be dropped too.
+    fn drop_begun(&mut self) {
+        if let Line::Open(Some(source)) = self.line {
+            self.skip_bytes[source as usize] = SKIP_BYTES;
+        }
+        let bytes = self.begun_bytes.saturating_sub(self.begun_stamp_bytes);
+        self.count(usize::try_from(bytes).unwrap_or(usize::MAX));
+        self.line = Line::Ended;
+        (self.begun_bytes, self.begun_stamp_bytes) = (0, 0);
+    }
+
+    /// Takes note of the last line of what was written.
+    fn ends_with(&mut self, written: &[u8], source: Option<Source>) {
+        let stamp_bytes = self.stamp_bytes;
+        let unfinished = match memrchr(b'\n', written) {
+            _ if written.is_empty() => return,
+            Some(end) if end + 1 == written.len() => {
+                self.line = Line::Ended;
+                (self.begun_bytes, self.begun_stamp_bytes) = (0, 0);
+                return;
+            }
+            Some(end) => written.len() - end - 1,
+            None => written.len(),
+        };
+        if unfinished == written.len() && self.line == Line::Open(None) {
+            return;
+        }
+        if unfinished < written.len() || self.line == Line::Ended {
+            (self.begun_bytes, self.begun_stamp_bytes) = (0, stamp_bytes);
+        }
+        self.line = Line::Open(source);
+        self.begun_bytes += u64::try_from(unfinished).expect("no slice is that long");
     }
 
     /// What is left of these bytes without the end of a line whose beginning was dropped.

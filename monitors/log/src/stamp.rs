@@ -55,6 +55,14 @@ impl Stamper {
         Self { format, last: None }
     }
 
+    /// How long a stamp is.
+    pub(crate) fn stamp_bytes(&self) -> usize {
+        match self.format {
+            Format::Rfc3339 => RFC3339_BYTES,
+            Format::Tai64n => TAI64N_BYTES,
+        }
+    }
+
     /// Formats the stamp of this moment. One before 1970 counts as 1970, one after 9999 as well.
     pub(crate) fn stamp(&mut self, now: SystemTime) -> Stamp {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -19,6 +19,17 @@ pub(super) struct OpenFile {
     identity: (u64, u64),
 }
 
+/// What became of a write.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// How many of the bytes are in the file.
+    pub(super) count: usize,
+    /// Whether the beginning of their first line, which was in it before, is not any more.
+    pub(super) has_cut_begun: bool,
+    /// Why it was not all.
+    pub(super) error: Option<io::Error>,
+}
+
 /// What a look at the path of a file finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -79,11 +90,11 @@ impl OpenFile {
         read.is_ok() && last == *b"\n"
     }
 
-    /// Writes as much as the file takes, and returns how much that was and why it was not all.
+    /// Writes as much as the file takes.
     ///
-    /// Of a line that it does not take whole it takes nothing, unless the line had begun before: a full disk
-    /// takes what fits, in the middle of a line, and that is cut off again.
-    pub(super) fn write(&mut self, bytes: &[u8], at_line_start: bool) -> (usize, Option<io::Error>) {
+    /// A full disk takes what fits, in the middle of a line. That line is cut off again, with what was in the file
+    /// of it before: the last `begun` bytes, or none that may be cut off if that is `None`.
+    pub(super) fn write(&mut self, bytes: &[u8], begun: Option<u64>) -> Written {
         let mut written = 0;
         let error = loop {
             if written == bytes.len() {
@@ -96,27 +107,32 @@ impl OpenFile {
                 Err(error) => break Some(error),
             }
         };
-        if error.is_some() {
-            written = self.cut_back(&bytes[..written], at_line_start);
-        }
+        let before = self.length;
         self.length += u64::try_from(written).expect("no slice is that long");
-        (written, error)
+        if error.is_some() {
+            let whole = match (memrchr(b'\n', &bytes[..written]), begun) {
+                (Some(end), _) => Some((end + 1, 0)),
+                (None, Some(begun)) => Some((0, begun)),
+                (None, None) => None,
+            };
+            if let Some((whole, begun)) = whole {
+                let length = before + u64::try_from(whole).expect("no slice is that long") - begun;
+                if length < self.length && self.cut(length) {
+                    return Written { count: whole, has_cut_begun: begun > 0, error };
+                }
+            }
+        }
+        Written { count: written, has_cut_begun: false, error }
     }
 
-    /// Cuts off the line whose beginning was written just now, and returns how much of it all is left.
-    fn cut_back(&self, written: &[u8], at_line_start: bool) -> usize {
-        let whole = match memrchr(b'\n', written) {
-            Some(end) => end + 1,
-            None if at_line_start => 0,
-            None => return written.len(),
-        };
-        let length = |count: usize| self.length + u64::try_from(count).expect("no slice is that long");
-        // Only if nobody else has written to it, which nothing but this promises.
-        let is_own = self.is_regular && self.metadata().is_ok_and(|now| now.len() == length(written.len()));
-        match is_own && self.file.set_len(length(whole)).is_ok() {
-            true => whole,
-            false => written.len(),
+    /// Cuts the file to this length, if nobody else has written to it.
+    fn cut(&mut self, length: u64) -> bool {
+        let is_own = self.is_regular && self.metadata().is_ok_and(|now| now.len() == self.length);
+        let is_cut = is_own && self.file.set_len(length).is_ok();
+        if is_cut {
+            self.length = length;
         }
+        is_cut
     }
 
     /// Looks whether the path still leads to this file, and how long that is.

@@ -3,8 +3,9 @@
 //! A read is stamped as a whole: its lines and their stamps are gathered in one flat buffer, for one write. The
 //! two streams have lines of their own. One that is under way in the file is ended with a newline when something
 //! else is to be written, and its rest becomes a line with a stamp of its own. So that this happens only to
-//! lines that are really written in parts, the unfinished line at the end of a read is held back while the other
-//! stream is talking too: until its end comes, there is nothing more to read, or a second has passed.
+//! lines that are really written in parts, the unfinished line at the end of a read is held back for up to a second
+//! once the other stream has talked as well: most programs write stdout in blocks that end anywhere, and stderr in
+//! lines between them.
 
 use super::{Line, LogFile, Source};
 use crate::stamp::{Format, Stamp, Stamper};
@@ -30,8 +31,8 @@ pub(super) struct Stamped {
     /// What goes into the next write.
     buffer: Vec<u8>,
     held: [Option<Held>; 2],
-    /// When each stream last had something.
-    heard_at: [Option<SystemTime>; 2],
+    /// Which streams have had something.
+    has_talked: [bool; 2],
 }
 
 /// The beginning of a line, not in the file yet.
@@ -43,7 +44,7 @@ struct Held {
 
 impl Stamped {
     pub(super) fn new(format: Format) -> Self {
-        Self { stamper: Stamper::new(format), buffer: Vec::new(), held: [None, None], heard_at: [None; 2] }
+        Self { stamper: Stamper::new(format), buffer: Vec::new(), held: [None, None], has_talked: [false; 2] }
     }
 
     /// Gives back what the last burst needed.
@@ -58,8 +59,13 @@ impl Stamped {
         self.held[source as usize].take().map_or(0, |held| held.bytes.len())
     }
 
-    fn is_talking(&self, source: Source, now: SystemTime) -> bool {
-        self.heard_at[source as usize].is_some_and(|at| is_recent(at, now))
+    /// Whether something is held back.
+    pub(super) fn holds(&self) -> bool {
+        self.held.iter().any(Option::is_some)
+    }
+
+    pub(super) fn stamp_bytes(&self) -> usize {
+        self.stamper.stamp_bytes()
     }
 }
 
@@ -100,6 +106,21 @@ impl LogFile {
         self.stamped = Some(stamped);
     }
 
+    /// Writes what has been held back for long enough.
+    pub(super) fn flush_old(&mut self, now: SystemTime) {
+        let Some(mut stamped) = self.stamped.take() else { return };
+        for source in [Source::Stdout, Source::Stderr] {
+            self.flush_one_if_old(&mut stamped, source, now);
+        }
+        self.stamped = Some(stamped);
+    }
+
+    fn flush_one_if_old(&mut self, stamped: &mut Stamped, source: Source, now: SystemTime) {
+        if stamped.held[source as usize].as_ref().is_some_and(|held| !is_recent(held.since, now)) {
+            self.flush_one(stamped, source, now);
+        }
+    }
+
     fn flush_one(&mut self, stamped: &mut Stamped, source: Source, now: SystemTime) {
         if let Some(held) = stamped.held[source as usize].take() {
             if !self.is_healthy() && !self.recover(now) {
@@ -117,12 +138,10 @@ impl LogFile {
         bytes: &[u8],
         now: SystemTime,
     ) {
-        if stamped.held[source.other() as usize].as_ref().is_some_and(|held| !is_recent(held.since, now)) {
-            self.flush_one(stamped, source.other(), now);
-        }
+        self.flush_one_if_old(stamped, source.other(), now);
         let stamp = stamped.stamper.stamp(now);
-        let is_shared = stamped.is_talking(source.other(), now);
-        stamped.heard_at[source as usize] = Some(now);
+        let is_shared = stamped.has_talked[source.other() as usize];
+        stamped.has_talked[source as usize] = true;
         match stamped.held[source as usize].take() {
             None => {
                 let may_hold = is_shared.then_some(now);

@@ -361,7 +361,9 @@ fn streams_that_talk_at_once_do_not_cut_each_others_lines() {
     sandbox.out(b"t 2\n");
     sandbox.err(b"r 3");
     assert_eq!(sandbox.lines(), "err 1\nout 1\nerr 2\nout 2\n");
-    sandbox.log.rest(sandbox.now);
+    sandbox.log.rest();
+    sandbox.pass(Duration::from_secs(1));
+    sandbox.log.attend(sandbox.now);
     assert_eq!(sandbox.lines(), "err 1\nout 1\nerr 2\nout 2\nerr 3");
     sandbox.err(b" ends\n");
     assert_eq!(sandbox.lines(), "err 1\nout 1\nerr 2\nout 2\nerr 3 ends\n");
@@ -538,7 +540,7 @@ impl Sandbox {
             Act::Out(bytes) => self.out(bytes),
             Act::Err(bytes) => self.err(bytes),
             Act::Event => self.event(),
-            Act::Rest => self.log.rest(self.now),
+            Act::Rest => self.log.attend(self.now),
             Act::Pass(millis) => self.pass(Duration::from_millis(*millis)),
         }
     }
@@ -597,7 +599,7 @@ proptest! {
                 Act::Out(_) | Act::Event | Act::Rest | Act::Pass(_) => sandbox.act(act),
             }
         }
-        sandbox.log.rest(sandbox.now);
+        sandbox.log.flush(sandbox.now);
         let text = unstamped(&String::from_utf8(sandbox.files().concat()).unwrap());
         // A letter of the stamps (T, a to f) does not survive `unstamped`, which fails where there is no stamp.
         let letters = |bytes: &[u8], is: fn(&u8) -> bool| bytes.iter().copied().filter(is).collect::<Vec<u8>>();
