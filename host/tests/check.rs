@@ -87,7 +87,7 @@ fn option_that_nobody_declares_is_refused_without_its_value() {
     let sandbox = Sandbox::new();
     let Some(library) = sandbox.compile("good.so", &[]) else { return };
     let error = check(&library, &["wrong=hunter2"]).unwrap_err();
-    assert_eq!(line(&error), "no monitor has the option `wrong`; m has fail, text, code, process, log");
+    assert_eq!(line(&error), "option wrong: no monitor has it; m has fail, text, code, process, log");
     assert!(!format!("{error:?}").contains("hunter2"));
 }
 

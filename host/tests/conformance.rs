@@ -180,7 +180,7 @@ fn run_is_shown_to_people_with_its_seed() {
     assert_eq!(said.status, Some(2));
     let said = immortal(&sandbox.path(""), &["monitor", "check", "./m.so", "-o", "wrong=1"]);
     assert_eq!((said.status, said.stdout.as_str()), (Some(1), ""));
-    assert_eq!(said.stderr, "error: no monitor has the option `wrong`; m has max\n");
+    assert_eq!(said.stderr, "error: option wrong: no monitor has it; m has max\n");
 }
 
 #[test]
