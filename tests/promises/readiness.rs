@@ -55,23 +55,66 @@ fn a_child_of_the_process_may_say_it() {
     drop(sandbox.launch("daemon").recorder().args(NOTIFY).puppet(steps).start());
 }
 
-#[cfg(target_os = "linux")]
 #[test]
-fn a_stranger_may_not_say_it() {
-    let sandbox = Sandbox::new();
+fn a_helper_that_is_gone_at_once_may_say_it() {
+    // As `systemd-notify` in a shell script: by chance nobody knows any more whose child it was.
+    for _ in 0..20 {
+        let sandbox = Sandbox::new();
+        let script = "\"$0\" say=READY=1; exec sleep 100000";
+        let puppet = immortal_tests::artifacts().puppet();
+        let launch = sandbox.launch("unattached").recorder().args(NOTIFY).args(["--ready-timeout", "3s"]);
+        drop(launch.program(["/bin/sh", "-c", script, puppet.to_str().unwrap()]).start());
+    }
+}
+
+/// A start that waits for its program, and the address at which that is to say so.
+#[cfg(target_os = "linux")]
+fn waiting(sandbox: &Sandbox) -> (Running, String) {
     let steps = ["dump=dump", "note=ran", "wait-file=go", "say=READY=1", "hang"];
     let start = sandbox.launch("unattached").recorder().args(NOTIFY).puppet(steps).spawn();
     eventually("it runs", || sandbox.noted("ran").first().copied());
-    let dump = std::fs::read_to_string(sandbox.path("dump")).unwrap();
-    let address = dump.lines().find_map(|line| line.strip_prefix("env NOTIFY_SOCKET=")).unwrap();
-    let puppet = immortal_tests::artifacts().puppet();
-    let said = sandbox.invocation(puppet).env("NOTIFY_SOCKET", address).args(["say=READY=1"]).run();
-    said.assert_code(0);
+    let dump = std::fs::read_to_string(sandbox.path("dump")).expect("the process has written it");
+    let address = dump.lines().find_map(|line| line.strip_prefix("env NOTIFY_SOCKET="));
+    (start, address.expect("the process was told").to_owned())
+}
+
+#[cfg(target_os = "linux")]
+fn assert_still_waiting(sandbox: &Sandbox, start: Running) {
     immortal_tests::holds_for(Duration::from_millis(300), "it is still starting", || {
         sandbox.immortal(["list", "--json"]).run().json()[0]["state"] == "starting"
     });
     sandbox.file("go", "", 0o600);
     start.wait().assert_code(0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stranger_may_not_say_it() {
+    let sandbox = Sandbox::new();
+    let (start, address) = waiting(&sandbox);
+    let puppet = immortal_tests::artifacts().puppet();
+    let stranger = sandbox.invocation(puppet).env("NOTIFY_SOCKET", address);
+    let stranger = stranger.args(["say=READY=1", "touch=said", "hang"]).spawn();
+    eventually("it is said", || sandbox.path("said").exists().then_some(()));
+    assert_still_waiting(&sandbox, start);
+    drop(stranger);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn another_user_may_not_say_it() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    std::fs::set_permissions(sandbox.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let puppet = sandbox.path("puppet");
+    std::fs::copy(immortal_tests::artifacts().puppet(), &puppet).unwrap();
+    let (start, address) = waiting(&sandbox);
+    let said = sandbox.invocation(puppet).user(65534, 65534).env("NOTIFY_SOCKET", address);
+    // Whether the socket takes it or not, and though the sender is gone at once.
+    drop(said.args(["say=READY=1"]).run());
+    assert_still_waiting(&sandbox, start);
 }
 
 #[test]
