@@ -71,8 +71,8 @@ fn refusal_is_shown_as_the_monitor_words_it() {
     );
     assert_eq!(refusal(&["fail=check"]).0, "monitor m: check failed and gave no reason");
     assert_eq!(
-        refusal(&["fail=check", "text=check: panicked at x", "code=-2"]).0,
-        "monitor m: check: panicked at x"
+        refusal(&["fail=check", "text=check: panicked at x: boom", "code=-2"]).0,
+        "monitor m: check: panicked: boom"
     );
     assert_eq!(refusal(&["fail=check", "code=77"]).0, "monitor m: returned 77, which means nothing");
     assert_eq!(refusal(&["fail=check", "text=name"]).0, "monitor m: web", "it can read the settings");

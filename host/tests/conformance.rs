@@ -79,7 +79,7 @@ const FAULTS: &[(&str, &str, &str, &str)] = &[
         "warn",
         "SIGSEGV while it was loaded; the pump puts that back",
     ),
-    ("BLOCK_SIGNALS", "signals-untouched", "fail", "it blocks or unblocks SIGUSR1"),
+    ("UNBLOCK_SIGNALS", "signals-untouched", "fail", "it blocks or unblocks SIGUSR1"),
     ("SLOW_EXIT", "time-per-call", "warn", "slow: longest call exit: 15"),
     ("WRITE_STDERR", "stderr-quiet", "warn", "\"the process has died; the process has died\""),
     ("WRITE_STDOUT", "stdout-untouched", "fail", "it wrote to stdout in the test stdout-untouched"),

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use log::LevelFilter;
+use nix::sys::signal::{SigSet, Signal};
 
 use super::bench;
 use super::catalogue::TESTS;
@@ -57,6 +58,15 @@ fn serve(mut channel: &UnixStream) -> io::Result<()> {
 
 fn attempt(job: &Job) -> Outcome {
     let path = PathBuf::from(OsString::from_vec(job.path.clone()));
+    // The pump blocks its signals before it loads anything, so that threads of a monitor's do not get them.
+    let mut signals = SigSet::all();
+    // The alarm is ours, and faults cannot be put off.
+    for own in
+        [Signal::SIGALRM, Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGABRT]
+    {
+        signals.remove(own);
+    }
+    signals.thread_set_mask().map_err(io::Error::from)?;
     let signals_before = Dispositions::snapshot();
     step("loading");
     let begun = Instant::now();

@@ -158,6 +158,9 @@ pub(super) fn signals(context: &Context<'_>) -> Outcome {
             masked.join(", ")
         )));
     }
+    let taken = usage::signals_taken_by_other_threads(&mask).unwrap_or_default();
+    let taken: Vec<&str> =
+        taken.iter().map(|signal| signal.as_str()).filter(|name| !OF_RUNTIMES.contains(name)).collect();
     changed.retain(|(_, signals)| !signals.is_empty());
     let is_mild = |(when, signals): &(&str, Vec<String>)| {
         *when == "while it was loaded" && signals.iter().all(|signal| OF_RUNTIMES.contains(&signal.as_str()))
@@ -173,7 +176,9 @@ pub(super) fn signals(context: &Context<'_>) -> Outcome {
             )
         })
         .collect();
+    let text_of_threads = format!("its threads take {} from the pump", taken.join(", "));
     Ok(match (text.is_empty(), changed.iter().all(is_mild)) {
+        (_, true) if !taken.is_empty() => Finding::Warn([text, vec![text_of_threads]].concat().join("; ")),
         (true, _) => Finding::pass(),
         (false, true) => Finding::Warn(format!("{}; the pump puts that back", text.join("; "))),
         (false, false) => Finding::Fail(text.join("; ")),

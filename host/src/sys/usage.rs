@@ -3,6 +3,7 @@
 
 #![expect(unsafe_code, reason = "the C library's functions for this have no safe form")]
 
+use nix::sys::signal::{SigSet, Signal};
 use std::collections::BTreeMap;
 
 /// Open descriptors, each with what it leads to as far as that is known.
@@ -27,6 +28,21 @@ pub(crate) fn threads() -> Option<usize> {
         Ok(entries) => Some(entries.count()),
         Err(_) => None,
     }
+}
+
+/// Signals that some thread of this process does not block, of those that the calling one does.
+pub(crate) fn signals_taken_by_other_threads(blocked: &SigSet) -> Option<Vec<Signal>> {
+    let mut taken = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/task").ok()?.flatten() {
+        let Ok(status) = std::fs::read_to_string(entry.path().join("status")) else { continue };
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+        let Some(mask) = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()) else { continue };
+        let is_taken = |signal: &Signal| blocked.contains(*signal) && mask >> (*signal as i32 - 1) & 1 == 0;
+        taken.extend(Signal::iterator().filter(is_taken));
+    }
+    taken.sort();
+    taken.dedup();
+    Some(taken)
 }
 
 /// Bytes that malloc has given out and not got back, over all its arenas.

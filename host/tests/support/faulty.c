@@ -103,11 +103,11 @@ static void *create(const im_host *host, const im_opt *options, size_t count) {
 #ifdef CHANGE_SIGTERM
   signal(SIGTERM, SIG_IGN);
 #endif
-#ifdef BLOCK_SIGNALS
+#ifdef UNBLOCK_SIGNALS
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGUSR1);
-  pthread_sigmask(SIG_BLOCK, &set, NULL);
+  pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 #endif
 #ifdef KEEP_OPTIONS
   self->kept = count ? options[0].value.data : NULL;
