@@ -169,7 +169,7 @@ impl Daemon {
     fn timeout(&self) -> PollTimeout {
         let next = self.timers.iter().flatten().min();
         let wait = next.map(|at| at.saturating_duration_since(Instant::now()));
-        let polls = self.sweeping && (self.ending.polls() || !family::is_child(self.process));
+        let polls = self.sweeping && (self.ending.is_pending() || !family::is_child(self.process));
         let wait = wait.into_iter().chain(polls.then_some(Duration::from_millis(20))).min();
         wait.map_or(PollTimeout::NONE, |wait| {
             PollTimeout::try_from(wait.saturating_add(Duration::from_micros(999))).unwrap_or(PollTimeout::MAX)

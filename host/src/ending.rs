@@ -26,9 +26,9 @@ impl Ending {
         Self { stop_signal, scope: None, signalled: Vec::new() }
     }
 
-    /// Whether time has to pass until the end can be seen: nobody tells without a subreaper.
-    pub(crate) fn polls(&self) -> bool {
-        self.scope.is_some() && cfg!(portable_path)
+    /// Whether something is being ended whose end has to be looked for now and then: not everybody's end is told.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.scope.is_some()
     }
 
     /// Sends the stop signal to the process group.

@@ -68,6 +68,8 @@ struct Pump {
     timers: [Option<Instant>; Timer::ALL.len()],
     /// The process, from its start until it is reaped.
     process: Option<Started>,
+    /// Gets readable when the process ends, until that is known.
+    watch: Option<OwnedFd>,
     /// How the process ended, from its death until it is reaped.
     dead: Option<Exit>,
     ending: Ending,
@@ -117,6 +119,7 @@ impl Pump {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(self.link.as_ref().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.watch.as_ref().map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(true));
         fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
         if let Err(error) = poll(&mut fds, timeout) {
@@ -126,7 +129,10 @@ impl Pump {
         let ready = |index: usize| fds.get(index).is_some_and(|fd| fd.any() == Some(true));
         let ear = fds.last().filter(|_| self.ear.is_some()).is_some_and(|fd| fd.any() == Some(true));
         let (mail, signal, link) = (ready(0), ready(1), self.link.is_some() && ready(2));
-        let clients = fds[2 + usize::from(self.link.is_some())..].iter().any(|fd| fd.any() == Some(true));
+        let behind_link = 2 + usize::from(self.link.is_some());
+        let ended = self.watch.is_some() && ready(behind_link);
+        let behind_watch = behind_link + usize::from(self.watch.is_some());
+        let clients = fds[behind_watch..].iter().any(|fd| fd.any() == Some(true));
         drop(fds);
         if mail {
             self.mail.main.clear();
@@ -134,6 +140,9 @@ impl Pump {
         self.take_notices();
         if signal {
             self.take_signals();
+        }
+        if ended || self.ending.is_pending() {
+            self.take_children();
         }
         if link {
             self.take_frames();
@@ -159,7 +168,7 @@ impl Pump {
 
     fn timeout(&self) -> PollTimeout {
         let next = self.timers.iter().flatten().min();
-        let polling = self.ending.polls().then_some(Duration::from_millis(20));
+        let polling = self.ending.is_pending().then_some(Duration::from_millis(20));
         let wait = next.map(|at| at.saturating_duration_since(Instant::now()));
         let wait = wait.into_iter().chain(polling).min();
         // Rounded up: waking up a moment early would only mean to wait again.
@@ -235,6 +244,7 @@ impl Pump {
         let ran = started.at.elapsed();
         self.note_exit(exit);
         self.dead = Some(exit);
+        self.watch = None;
         log::info!("process {} ended: {exit:?}", started.pid);
         if self.ear.is_some() && !self.group.page.executed() {
             let text = "the program ended before it said READY=1".to_owned();

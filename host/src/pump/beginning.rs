@@ -87,6 +87,7 @@ impl Pump {
             ear,
             timers: [None; Timer::ALL.len()],
             process: None,
+            watch: None,
             dead: None,
             ending,
             events: VecDeque::new(),

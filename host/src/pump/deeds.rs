@@ -112,6 +112,7 @@ impl Pump {
         match spawn::spawn(&child) {
             Ok(pid) => {
                 self.process = Some(Started { pid, at: Instant::now() });
+                self.watch = family::watch(pid);
                 page.process_started(std::mem::replace(&mut self.executed, true));
                 page.set_member(Member::Process, pid);
                 self.events.push_front(Event::Spawned);

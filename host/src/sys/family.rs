@@ -7,6 +7,9 @@
 
 use nix::errno::Errno;
 use std::io;
+#[cfg(linux_path)]
+use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,6 +98,24 @@ pub(crate) fn peek(pid: i32) -> Option<Exit> {
 /// that nobody knows.
 pub(crate) fn end_of(pid: i32) -> Option<Exit> {
     if is_child(pid) { peek(pid) } else { Some(Exit::default()) }
+}
+
+/// Opens a descriptor that gets readable when this process ends (Linux). It tells what a signal may not: a thread
+/// of a monitor whose runtime lets SIGCHLD through takes that signal away from everybody.
+pub(crate) fn watch(pid: i32) -> Option<OwnedFd> {
+    #[cfg(linux_path)]
+    {
+        // SAFETY: pidfd_open takes two numbers.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let fd = i32::try_from(Errno::result(fd).ok()?).ok()?;
+        // SAFETY: the kernel has just opened this descriptor for us alone; it is close-on-exec from birth.
+        Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+    #[cfg(portable_path)]
+    {
+        let _ = pid;
+        None
+    }
 }
 
 /// Reaps this child if it has ended.
