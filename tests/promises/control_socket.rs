@@ -220,7 +220,7 @@ fn opened(group: &Group<'_>) -> PathBuf {
     let tools = sandbox.path("tools");
     std::fs::create_dir(&tools).expect("a folder");
     for file in [artifacts().immortal(), artifacts().puppet()] {
-        std::fs::copy(&file, tools.join(file.file_name().expect("a name"))).expect("a copy");
+        sandbox.executable(&file, tools.join(file.file_name().expect("a name")));
     }
     allow(tools.clone());
     tools
@@ -240,8 +240,7 @@ fn another_user_is_kept_out_by_the_directory() {
     std::fs::set_permissions(sandbox.path(""), PermissionsExt::from_mode(0o755)).unwrap();
     let elsewhere = Sandbox::new();
     std::fs::set_permissions(elsewhere.path(""), PermissionsExt::from_mode(0o755)).unwrap();
-    let puppet = elsewhere.path("puppet");
-    std::fs::copy(artifacts().puppet(), &puppet).unwrap();
+    let puppet = elsewhere.executable(artifacts().puppet(), "puppet");
     let question = format!("ask={}:{}", socket(&group).display(), r#"{"v":1,"command":"stop"}"#);
     let heard = elsewhere.invocation(&puppet).user(NOBODY, NOBODY).arg(question).run();
     assert!(heard.out().contains("ermission denied"), "{heard}");
