@@ -193,7 +193,7 @@ impl OptionError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NotKeyValue { .. } => Some("write -o KEY=VALUE, -o KEY:=JSON or -o KEY=@FILE".into()),
-            Self::EqualLabels { label } => Some("give one of them another label: -m LABEL=NAME".into()),
+            Self::EqualLabels { .. } => Some("give one of them another label: -m LABEL=NAME".into()),
             Self::BadJson { key, .. } => {
                 Some(format!("text needs no quotes with a plain equals sign: -o {key}=TEXT"))
             }

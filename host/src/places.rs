@@ -65,7 +65,9 @@ impl PlaceError {
 fn candidates() -> Vec<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(path) = variable("IMMORTAL_RUNTIME_DIR") {
-        return vec![std::path::absolute(&path).unwrap_or(path)];
+        // Without a slash at the end, which would lead through a symbolic link.
+        let path = std::path::absolute(&path).unwrap_or(path);
+        return vec![path.components().collect()];
     }
     let uid = nix::unistd::geteuid();
     let mut all = Vec::new();

@@ -486,10 +486,10 @@ struct Begun {
 }
 
 impl Begun {
-    /// Takes the name and makes the files. Development can do without where no directory can be made.
+    /// Takes the name and makes the files. Development can do without where none can be made.
     fn new(name: &str, strategy: Strategy) -> Result<Self, StartError> {
-        let runtime = match places::runtime_directory() {
-            Ok(runtime) => runtime,
+        let claim = match places::runtime_directory().and_then(|runtime| places::claim(&runtime, name)) {
+            Ok(claim) => claim,
             Err(error @ PlaceError::System { .. }) if strategy == Strategy::Development => {
                 log::warn!("{}: this group cannot be controlled by name", chain(&error));
                 let page_file = File::from(attempt("make the state page", fd::unlinked_page())?);
@@ -498,7 +498,6 @@ impl Begun {
             }
             Err(error) => return Err(error.into()),
         };
-        let claim = places::claim(&runtime, name)?;
         let page = match places::initialise_page(&claim.page_file) {
             Ok(page) => page,
             Err(error) => {

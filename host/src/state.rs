@@ -186,7 +186,8 @@ impl Page {
         let sequence = self.word(Word::Sequence);
         sequence.fetch_or(1, Ordering::SeqCst);
         change();
-        sequence.fetch_add(1, Ordering::SeqCst);
+        // Even again, also if another role was writing at the same moment.
+        sequence.store((sequence.load(Ordering::SeqCst) | 1) + 1, Ordering::SeqCst);
     }
 
     /// Notes a member's pid; 0: it is gone.

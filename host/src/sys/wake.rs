@@ -38,7 +38,9 @@ impl Waker {
         if let Err(error) = written
             && error != nix::errno::Errno::EAGAIN
         {
-            log::error!("waking a thread: {error}");
+            // The other thread would wait for ever. Somebody's code has closed what is not its own.
+            log::error!("a thread cannot be woken any more, this process cannot go on: {error}");
+            super::family::leave(125);
         }
     }
 
