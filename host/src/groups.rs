@@ -191,6 +191,16 @@ pub(crate) fn find(name: &str) -> Result<Group, GroupError> {
     group.ok_or_else(|| GroupError::Unknown(name.to_owned()))
 }
 
+/// The group of this name, if it has roles that can answer.
+fn find_answering(name: &str) -> Result<Group, GroupError> {
+    let group = find(name)?;
+    match group.state() {
+        State::Failed => Err(GroupError::Failed(name.to_owned())),
+        State::Orphaned => Err(GroupError::Orphaned(name.to_owned())),
+        State::Starting | State::Running | State::Stopping | State::Backoff | State::Stopped => Ok(group),
+    }
+}
+
 /// Whether a group of this name has a role or a process.
 pub(crate) fn is_alive(name: &str) -> bool {
     find(name).is_ok_and(|group| group.state() != State::Failed)
@@ -198,12 +208,7 @@ pub(crate) fn is_alive(name: &str) -> bool {
 
 /// Sends a signal to the process of a group.
 pub(crate) fn signal(name: &str, signal: i32) -> Result<(), GroupError> {
-    let group = find(name)?;
-    match group.state() {
-        State::Failed => return Err(GroupError::Failed(name.to_owned())),
-        State::Orphaned => return Err(GroupError::Orphaned(name.to_owned())),
-        State::Starting | State::Running | State::Stopping | State::Backoff | State::Stopped => {}
-    }
+    let group = find_answering(name)?;
     control::request(&group.files, Command::Signal(signal), ANSWER)
         .map(drop)
         .map_err(|source| GroupError::Client { name: name.to_owned(), source })
@@ -211,12 +216,7 @@ pub(crate) fn signal(name: &str, signal: i32) -> Result<(), GroupError> {
 
 /// The arguments of the `start` that makes this group.
 pub(crate) fn arguments(name: &str) -> Result<Vec<String>, GroupError> {
-    let group = find(name)?;
-    match group.state() {
-        State::Failed => return Err(GroupError::Failed(name.to_owned())),
-        State::Orphaned => return Err(GroupError::Orphaned(name.to_owned())),
-        State::Starting | State::Running | State::Stopping | State::Backoff | State::Stopped => {}
-    }
+    let group = find_answering(name)?;
     control::request(&group.files, Command::Arguments, ANSWER)
         .map_err(|source| GroupError::Client { name: name.to_owned(), source })
 }
@@ -313,12 +313,7 @@ fn remove_rest(files: &GroupFiles) -> std::io::Result<()> {
 pub(crate) fn restart(name: &str) -> Result<(), GroupError> {
     let deadline = Instant::now() + SILENCE;
     loop {
-        let group = find(name)?;
-        match group.state() {
-            State::Failed => return Err(GroupError::Failed(name.to_owned())),
-            State::Orphaned => return Err(GroupError::Orphaned(name.to_owned())),
-            State::Starting | State::Running | State::Stopping | State::Backoff | State::Stopped => {}
-        }
+        let group = find_answering(name)?;
         match control::request(&group.files, Command::Restart, ANSWER * 4 + group.stop_timeout()) {
             Ok(_) => return Ok(()),
             Err(source @ ClientError::Refused(_)) => {

@@ -5,6 +5,7 @@
 //! executable, started again.
 
 mod attached;
+mod backoff;
 mod cli;
 mod conformance;
 mod control;

@@ -1,27 +1,23 @@
 //! Starts a group: what `immortal start` does, for programs.
 
+mod facts;
+mod launching;
+
 use crate::attached::Attached;
-use crate::frames::{Frame, Link};
-use crate::launch::{FORMAT, Launch, Policy, Program, Restart, Strategy, number, settings};
-use crate::loader::{self, CheckContext, CheckError, Checked, SearchPath, Spec, chain};
+use crate::launch::{FORMAT, Launch, Policy, Program, Restart, Strategy, settings};
+use crate::loader::{self, CheckContext, CheckError, SearchPath, Spec};
 use crate::options::{OptionError, RawOption};
-use crate::places::{self, Facts, GroupFiles, MonitorFacts, PlaceError};
-use crate::privileges::{self, PrivilegeError, Privileges};
+use crate::places::PlaceError;
+use crate::privileges::{PrivilegeError, Privileges};
 use crate::program::{self, ProgramError};
-use crate::role::{Launching, Role};
-use crate::state::{Member, Page};
-use crate::sys::poll::poll;
 use crate::sys::signals::{self, Signals};
-use crate::sys::{family, fd, socket};
-use nix::poll::{PollFd, PollFlags, PollTimeout};
+use launching::Verified;
 use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Why a group was not started. Nothing of it is left then: no process and no file.
 #[derive(Debug, thiserror::Error)]
@@ -467,261 +463,6 @@ fn find_executable() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let in_path = std::env::split_paths(&path).map(|directory| directory.join("immortal"));
     [beside, above].into_iter().chain(in_path).find(|candidate| candidate.is_file())
-}
-
-/// A group that may be started.
-struct Verified {
-    launch: Launch,
-    relay: bool,
-    executable: PathBuf,
-    inherited: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-/// The files and descriptors of a group that is about to be.
-struct Begun {
-    files: Option<(GroupFiles, File)>,
-    listener: Option<OwnedFd>,
-    page_file: File,
-    page: Page,
-}
-
-impl Begun {
-    /// Takes the name and makes the files. Development can do without where none can be made.
-    fn new(name: &str, strategy: Strategy) -> Result<Self, StartError> {
-        let claim = match places::runtime_directory().and_then(|runtime| places::claim(&runtime, name)) {
-            Ok(claim) => claim,
-            Err(error @ PlaceError::System { .. }) if strategy == Strategy::Development => {
-                log::warn!("{}: this group cannot be controlled by name", chain(&error));
-                let page_file = File::from(attempt("make the state page", fd::unlinked_page())?);
-                let page = places::initialise_page(&page_file)?;
-                return Ok(Self { files: None, listener: None, page_file, page });
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let page = match places::initialise_page(&claim.page_file) {
-            Ok(page) => page,
-            Err(error) => {
-                claim.files.remove(&claim.lock);
-                return Err(error.into());
-            }
-        };
-        let files = Some((claim.files, claim.lock));
-        Ok(Self { files, listener: Some(claim.listener.into()), page_file: claim.page_file, page })
-    }
-
-    fn remove(&self) {
-        if let Some((files, lock)) = &self.files {
-            files.remove(lock);
-        }
-    }
-}
-
-impl Verified {
-    fn launch(mut self, signals: Option<&mut Signals>) -> Result<Started, StartError> {
-        let mut begun = Begun::new(&self.launch.name, self.launch.strategy)?;
-        begun.page.set_member(Member::Launcher, nix::unistd::getpid().as_raw());
-        let result = self.launch_in(&mut begun, signals);
-        if result.is_err() {
-            begun.remove();
-        }
-        begun.page.set_member(Member::Launcher, 0);
-        result
-    }
-
-    fn launch_in(&mut self, begun: &mut Begun, signals: Option<&mut Signals>) -> Result<Started, StartError> {
-        let strategy = self.launch.strategy;
-        if let Some((files, _)) = &begun.files {
-            self.launch.directory = Some(files.directory.clone().into_os_string().into_vec());
-            attempt("write the facts of the group", files.write_facts(&facts(&self.launch)))?;
-        }
-        let launch = attempt("hand over the launch data", fd::sealed(&self.launch.encode()))?;
-        let streams = [attempt("make a pipe", fd::pipe())?, attempt("make a pipe", fd::pipe())?];
-        if let Some(identity) = &self.launch.program.identity {
-            // So that the user may open /dev/stdout and /dev/stderr.
-            for (_, writer) in &streams {
-                attempt("give the streams to the user", fd::give(writer, identity.uid, identity.gid))?;
-            }
-        }
-        let (ours, theirs) = attempt("make a socket pair", socket::pair())?;
-        let mut descriptors = vec![
-            (launch.as_fd(), number::LAUNCH),
-            (begun.page_file.as_fd(), number::PAGE),
-            (streams[0].0.as_fd(), number::STDOUT.0),
-            (streams[0].1.as_fd(), number::STDOUT.1),
-            (streams[1].0.as_fd(), number::STDERR.0),
-            (streams[1].1.as_fd(), number::STDERR.1),
-            (theirs.as_fd(), number::LINK),
-        ];
-        descriptors.extend(begun.files.as_ref().map(|(_, lock)| (lock.as_fd(), number::LOCK)));
-        descriptors.extend(begun.listener.as_ref().map(|fd| (fd.as_fd(), number::LISTENER)));
-        let launching = Launching {
-            role: if strategy == Strategy::Daemon { Role::Daemon } else { Role::Pump },
-            name: &self.launch.name,
-            executable: self.executable.clone(),
-            environment: &self.inherited,
-            page: begun.page,
-        };
-        let mut attached = None;
-        let stderr_file;
-        match strategy {
-            Strategy::Development => {
-                let parts = attempt("make the pipes of the parent", Attached::pipes(self.relay))?;
-                descriptors.extend(parts.descriptors());
-                let stderr = parts.stderr();
-                let pump = launching.start(descriptors, Some(stderr), false);
-                let pump = attempt("start the pump", pump)?;
-                attached = Some((parts, pump));
-            }
-            Strategy::Unattached | Strategy::Daemon => {
-                stderr_file = match (&begun.files, strategy) {
-                    (Some((files, _)), Strategy::Unattached) => {
-                        let open = File::options().append(true).read(true).create(true).open(files.stderr());
-                        Some(attempt("make the file of the pump's stderr", open)?)
-                    }
-                    (Some(_) | None, _) => None,
-                };
-                let stderr = stderr_file.as_ref().map(|file| file.as_fd());
-                descriptors.extend(stderr.map(|fd| (fd, number::CRASH)));
-                attempt("start the group", launching.start(descriptors, stderr, true))?;
-            }
-        }
-        drop(theirs);
-        let mut link = attempt("keep the link", Link::new(ours))?;
-        match attempt("wait for the group", wait_for_result(&mut link, signals))? {
-            Some(Frame::Started { process_pid, pump_pid, daemon_pid }) => {
-                let daemon = (daemon_pid != 0).then_some(daemon_pid);
-                let pids = GroupPids { process: process_pid, monitor: pump_pid, daemon };
-                let attached = attached.map(|(parts, pump)| parts.attach(link, pump, begun.files.take()));
-                Ok(Started { name: self.launch.name.clone(), pids, attached })
-            }
-            failed => {
-                wait_until_gone(begun.page);
-                let stderr = attached.map(|(parts, pump)| parts.give_up(pump));
-                let line = match (stderr, &begun.files) {
-                    (Some(text), _) => places::last_line(&text),
-                    (None, Some((files, _))) => files.last_stderr_line(),
-                    (None, None) => None,
-                };
-                Err(failure(failed, line))
-            }
-        }
-    }
-}
-
-/// Waits for the first frame that decides; then, if it is a failure, until the roles are gone.
-fn wait_for_result(link: &mut Link, mut signals: Option<&mut Signals>) -> io::Result<Option<Frame>> {
-    let mut failed = None;
-    let mut interrupted = None;
-    loop {
-        let mut fds = vec![PollFd::new(link.as_fd(), PollFlags::POLLIN)];
-        fds.extend(signals.as_ref().map(|signals| PollFd::new(signals.as_fd(), PollFlags::POLLIN)));
-        poll(&mut fds, PollTimeout::NONE)?;
-        drop(fds);
-        while let Some(signal) = signals.as_mut().and_then(|signals| signals.next()) {
-            if signal != Signal::SIGCHLD {
-                link.send(if interrupted.is_some() { &Frame::Kill } else { &Frame::Stop });
-                interrupted = Some(signal);
-            }
-        }
-        let (frames, gone) = link.receive();
-        for (index, frame) in frames.iter().enumerate() {
-            match frame {
-                Frame::Started { .. } => {
-                    // A program that ends at once has its end behind its start.
-                    link.put_back(&frames[index + 1..]);
-                    return Ok(Some(frame.clone()));
-                }
-                Frame::Failed { .. } => failed = Some(frame.clone()),
-                Frame::Ending
-                | Frame::GivingUp { .. }
-                | Frame::Terminated
-                | Frame::Over { .. }
-                | Frame::Stop
-                | Frame::Kill => {}
-            }
-        }
-        if gone {
-            let by_signal = |signal: Signal| Frame::Failed {
-                status: 128_u8.saturating_add(u8::try_from(signal as i32).unwrap_or(0)),
-                text: format!("start: it was interrupted by {signal}"),
-                hint: None,
-            };
-            return Ok(interrupted.map(by_signal).or(failed));
-        }
-    }
-}
-
-/// The roles have closed everything; they are gone within a moment.
-fn wait_until_gone(page: Page) {
-    let pids = page.pids();
-    let patience = Instant::now() + Duration::from_secs(2);
-    while [pids.pump, pids.daemon].iter().any(|pid| family::runs(*pid, 0)) && Instant::now() < patience {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn failure(frame: Option<Frame>, line: Option<String>) -> StartError {
-    match frame {
-        Some(Frame::Failed { status, text, hint }) => {
-            StartError::Role { status, text: loader::without_location(&loader::one_line(&text)), hint }
-        }
-        Some(_) | None => {
-            let why = line.unwrap_or_else(|| "it left no text".into());
-            let text = format!("the pump died: {}", loader::without_location(&why));
-            StartError::Role { status: 125, text, hint: None }
-        }
-    }
-}
-
-/// What `list` and `status` show; values of options and of the environment are masked.
-fn facts(launch: &Launch) -> Facts {
-    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let policy = &launch.policy;
-    let span = |span: Duration| format!("{span:?}");
-    let options = |checked: &Checked| -> serde_json::Map<String, serde_json::Value> {
-        checked.options.iter().map(|option| (option.key.clone(), "***".into())).collect()
-    };
-    let monitors: Vec<_> = launch.monitors.iter().map(|m| (m.label.clone(), options(m).into())).collect();
-    let environment: Vec<_> = launch.program.env.iter().map(|(key, _)| (lossy(key), "***".into())).collect();
-    Facts {
-        strategy: launch.strategy.name().to_owned(),
-        file: lossy(&launch.program.file),
-        args: launch.program.args.iter().map(|arg| lossy(arg)).collect(),
-        monitors: launch
-            .monitors
-            .iter()
-            .map(|m| MonitorFacts {
-                label: m.label.clone(),
-                name: m.name.clone(),
-                path: m.path.to_string_lossy().into_owned(),
-            })
-            .collect(),
-        settings: serde_json::json!({
-            "exec": launch.program.exec.as_ref().map(|exec| lossy(exec)),
-            "cwd": lossy(&launch.program.directory),
-            "env": serde_json::Map::from_iter(environment),
-            "env_clear": launch.program.env_clear,
-            "uid": launch.program.identity.as_ref().map(|identity| identity.uid),
-            "gid": launch.program.identity.as_ref().map(|identity| identity.gid),
-            "umask": launch.program.umask.map(|mask| format!("{mask:04o}")),
-            "nice": launch.program.nice,
-            "rlimits": launch.program.limits.iter().map(privileges::show).collect::<Vec<_>>(),
-            "options": serde_json::Map::from_iter(monitors),
-            "restart": policy.restart.name(),
-            "stable": span(policy.stable),
-            "backoff": span(policy.backoff),
-            "backoff_max": span(policy.backoff_max),
-            "stop_signal": crate::signal::name(policy.stop_signal),
-            "stop_timeout": span(policy.stop_timeout),
-            "setup_timeout": span(policy.setup_timeout),
-            "buffer_limit": policy.buffer_limit,
-            "max_restarts": policy.max_restarts,
-            "ready_timeout": policy.ready_within.map(span),
-            "on_crash": "respawn",
-        }),
-        stop_signal: policy.stop_signal,
-        stop_timeout_ms: u64::try_from(policy.stop_timeout.as_millis()).unwrap_or(u64::MAX),
-    }
 }
 
 #[cfg(test)]

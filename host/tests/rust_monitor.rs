@@ -113,3 +113,15 @@ fn library_cut_at_any_length_is_refused() {
         assert!(text.starts_with("it is truncated: "), "{eighth}/64: {text}");
     }
 }
+
+#[test]
+fn panic_of_a_thread_is_logged_with_the_monitors_name_and_ends_nothing() {
+    build_monitor("faulty", "faulty.rs");
+    let folder = support::package_folder("faulty");
+    let start = ["start", "-s", "development", "--no-auto", "-m", "mine=./built.so", "-o", "thread=true"];
+    let said =
+        support::command::immortal(&folder, &[&start[..], &["--", "/bin/echo", "still here"]].concat());
+    assert_eq!((said.status, said.stdout.as_str()), (Some(0), "still here\n"), "{}", said.stderr);
+    let is_it = |line: &&str| line.contains("mine") && line.contains("boom on a thread");
+    assert_eq!(said.stderr.lines().filter(is_it).count(), 1, "{}", said.stderr);
+}

@@ -3,8 +3,9 @@
 //! A daemon keeps one pump alive. When the pump dies, it ends what the pump left, and spawns another one: at
 //! once if the dead one had run for long enough, else after a pause that grows. No I/O, no clock, no pid.
 
+use crate::backoff::pause;
 use crate::launch::Policy;
-use crate::lifecycle::{KILL_AGAIN, TERM_GRACE, pause};
+use crate::lifecycle::{KILL_AGAIN, TERM_GRACE};
 use crate::state::State;
 use std::time::Duration;
 

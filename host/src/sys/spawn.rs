@@ -419,9 +419,7 @@ mod shared {
     }
 
     pub(super) fn start(plan: &mut Plan<'_>) -> Result<libc::pid_t, Errno> {
-        // The stack of an intermediate's child must not be allocated in the intermediate: the allocator's lock
-        // may be held by another thread of the parent only while that thread runs, and it does run; still, the
-        // rule is that a child allocates nothing.
+        // A child allocates nothing, so the stack of an intermediate's own child is allocated here as well.
         if plan.detached { clone_detached(plan) } else { clone(child, plan) }
     }
 

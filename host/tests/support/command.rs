@@ -1,7 +1,11 @@
 //! Runs the built command as a user does.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+/// How long a command may take.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What a command said.
 pub(crate) struct Said {
@@ -14,7 +18,7 @@ pub(crate) struct Said {
 /// those beside the executable.
 pub(crate) fn immortal(directory: &Path, arguments: &[&str]) -> Said {
     let home = tempfile::tempdir().unwrap();
-    let output = Command::new(super::EXECUTABLE)
+    let child = Command::new(super::EXECUTABLE)
         .args(arguments)
         .current_dir(directory)
         .env("HOME", home.path())
@@ -22,9 +26,21 @@ pub(crate) fn immortal(directory: &Path, arguments: &[&str]) -> Said {
         .env_remove("XDG_DATA_HOME")
         .env_remove("IMMORTAL_MONITOR_PATH")
         .env_remove("RUST_LOG")
-        .output()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
-    said(&output)
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    match receiver.recv_timeout(LIMIT) {
+        Ok(output) => said(&output.unwrap()),
+        Err(_) => {
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+            panic!("no end within {LIMIT:?}: immortal {}", arguments.join(" "));
+        }
+    }
 }
 
 pub(crate) fn said(output: &Output) -> Said {

@@ -1,0 +1,3 @@
+module immortal-monitor-tally
+
+go 1.19

@@ -1,0 +1,266 @@
+//! How a pump carries out what its lifecycle wants.
+
+use super::mail::Command;
+use super::{FAILED, Pump, Started};
+use crate::frames::Frame;
+use crate::launch::{Strategy, number};
+use crate::lifecycle::{Action, Event, FINISH_TIMEOUT, Outcome, Timer};
+use crate::notify;
+use crate::role::{Extra, Role};
+use crate::state::{Member, State};
+use crate::sys::family::{self, Exit};
+use crate::sys::{clock, fd, spawn};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+impl Pump {
+    pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            log::debug!("{action:?}");
+            self.act(action);
+        }
+    }
+
+    pub(super) fn act(&mut self, action: Action) {
+        let page = self.group.page;
+        let pid = self.process.map(|process| process.pid);
+        match action {
+            Action::Hold => self.mail.command(Command::Hold),
+            Action::Read => self.mail.command(Command::Read),
+            Action::Spawn => self.spawn(),
+            Action::TellSpawned { respawn } => self.tell_spawned(respawn),
+            Action::ReportStarted => self.report_started(),
+            Action::TellExited => self.tell_exited(),
+            Action::Signal => self.ending.signal(pid),
+            Action::Kill => {
+                page.set_killed();
+                self.ending.kill(pid);
+            }
+            Action::Clear { everyone } => {
+                self.take_children();
+                self.ending.clear(pid, everyone);
+                self.look_at_ending();
+            }
+            Action::Reap => self.reap(),
+            Action::Arm(timer, span) => self.timers[timer as usize] = Instant::now().checked_add(span),
+            Action::Disarm(timer) => self.timers[timer as usize] = None,
+            Action::State(state) => {
+                let next = if state == State::Backoff { self.next_attempt_ns() } else { 0 };
+                if state == State::Stopping && self.lifecycle.is_ending() {
+                    notify::tell_manager("STOPPING=1");
+                }
+                if state == State::Running {
+                    page.set_reason("");
+                    // What went wrong before is over.
+                    self.failure = None;
+                }
+                page.set_state(state, next);
+            }
+            Action::AnnounceEnd => self.tell(&Frame::Ending),
+            Action::AnnounceFailure => {
+                let reason = self.give_up_reason();
+                self.tell(&Frame::GivingUp { reason });
+            }
+            Action::AnnounceTerm => self.tell(&Frame::Terminated),
+            Action::Finish => self.mail.command(Command::Finish { within: FINISH_TIMEOUT }),
+            Action::StartDaemon => self.start_daemon(),
+            Action::Leave(outcome) => self.leave(outcome),
+        }
+    }
+
+    pub(super) fn give_up_reason(&self) -> String {
+        let most = self.group.launch.policy.max_restarts.unwrap_or(0);
+        format!(
+            "gave up after {most} respawns in a row without a stable run; the last exit status was {}",
+            self.last_status
+        )
+    }
+
+    pub(super) fn next_attempt_ns(&self) -> u64 {
+        let wait =
+            self.timers[Timer::Backoff as usize].map(|at| at.saturating_duration_since(Instant::now()));
+        clock::wall_ns()
+            .saturating_add(wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    pub(super) fn tell(&mut self, frame: &Frame) {
+        if let Some(link) = &mut self.link {
+            link.send(frame);
+        }
+    }
+
+    pub(super) fn spawn(&mut self) {
+        let page = self.group.page;
+        let program = &self.group.launch.program;
+        let [stdout, stderr] = &self.group.streams;
+        let child = spawn::Child {
+            candidates: &self.prepared.candidates,
+            arguments: &self.prepared.arguments,
+            environment: &self.prepared.environment,
+            descriptors: vec![(self.stdin.as_fd(), 0), (stdout.1.as_fd(), 1), (stderr.1.as_fd(), 2)],
+            directory: Some(&self.prepared.directory),
+            identity: program.identity.as_ref(),
+            limits: &program.limits,
+            umask: program.umask,
+            nice: program.nice,
+            session: true,
+            detached: false,
+            default_signals: true,
+            parent_death_signal: Some(self.group.launch.policy.stop_signal),
+            pid_slot: Some(page.slot(Member::Process)),
+        };
+        match spawn::spawn(&child) {
+            Ok(pid) => {
+                self.process = Some(Started { pid, at: Instant::now() });
+                page.process_started(std::mem::replace(&mut self.executed, true));
+                page.set_member(Member::Process, pid);
+                self.events.push_front(Event::Spawned);
+            }
+            Err(error) => {
+                page.set_member(Member::Process, 0);
+                let status = error.status();
+                log::error!("unable to execute the program: {error}");
+                self.note_exit(Exit { code: Some(i32::from(status)), signal: None, core: false });
+                let file = String::from_utf8_lossy(&self.group.launch.program.file).into_owned();
+                let text = format!("{file}: {error}");
+                self.refuse_restarts(&text);
+                self.failure.get_or_insert((status, text, None));
+                self.events.push_front(Event::SpawnFailed);
+            }
+        }
+    }
+
+    /// Those who wait for the new process hear why there is none; the group goes on trying.
+    pub(super) fn refuse_restarts(&mut self, why: &str) {
+        for client in std::mem::take(&mut self.restarting) {
+            self.server.answer(client, Err(why.to_owned()));
+        }
+    }
+
+    pub(super) fn tell_spawned(&mut self, respawn: bool) {
+        let page = self.group.page;
+        let Some(started) = self.process else { return };
+        self.mail.command(Command::Spawned {
+            process_pid: started.pid,
+            respawn,
+            count: u32::try_from(page.restarts()).unwrap_or(u32::MAX),
+            mono_ns: clock::monotonic_ns(),
+            wall_ns: clock::wall_ns(),
+        });
+    }
+
+    pub(super) fn report_started(&mut self) {
+        let Some(started) = self.process else { return };
+        self.group.page.set_there();
+        let pids = self.group.page.pids();
+        let frame = Frame::Started {
+            process_pid: started.pid,
+            pump_pid: nix::unistd::getpid().as_raw(),
+            daemon_pid: pids.daemon,
+        };
+        // The daemon first: it takes a parent that is gone before that for one that gave up.
+        self.tell(&frame);
+        if let Some(mut parent) = self.parent.take() {
+            parent.send(&frame);
+        }
+        if self.group.launch.strategy == Strategy::Unattached {
+            // The parent has its answer: it is free to go.
+            self.link = None;
+        }
+        for client in std::mem::take(&mut self.restarting) {
+            self.server.answer(client, Ok(()));
+        }
+    }
+
+    pub(super) fn tell_exited(&mut self) {
+        let page = self.group.page;
+        let exit = self.dead.unwrap_or(Exit { code: Some(i32::from(self.last_status)), ..Exit::default() });
+        self.mail.command(Command::Exited {
+            process_pid: self.process.map_or(0, |process| process.pid),
+            exit,
+            ran: self.process.map_or(Duration::ZERO, |process| process.at.elapsed()),
+            count: u32::try_from(page.restarts()).unwrap_or(u32::MAX),
+            mono_ns: clock::monotonic_ns(),
+            wall_ns: clock::wall_ns(),
+        });
+    }
+
+    pub(super) fn reap(&mut self) {
+        if let Some(process) = self.process.take() {
+            family::reap(process.pid);
+        }
+        self.dead = None;
+        self.group.page.set_member(Member::Process, 0);
+    }
+
+    pub(super) fn start_daemon(&mut self) {
+        use immortal_monitor_api::abi;
+        let page = self.group.page;
+        page.set_why(abi::WHY_DAEMON_RESTART, 0);
+        page.count_restart(Member::Daemon);
+        page.count_restart(Member::Pump);
+        let result = fd::pipe().and_then(|(reader, writer)| {
+            // The writing end closes when this process is gone, and only then may the streams be read again.
+            std::mem::forget(writer);
+            let descriptors = vec![(reader.as_fd(), number::PREDECESSOR)];
+            self.group.start(Role::Daemon, Extra { descriptors, stderr: None, detached: true })
+        });
+        if let Err(error) = result {
+            log::error!("unable to start a new daemon: {error}");
+        }
+    }
+
+    pub(super) fn leave(&mut self, outcome: Outcome) {
+        let page = self.group.page;
+        log::info!("the pump leaves: {outcome:?}");
+        let (status, text, hint) = self.failure.take().unwrap_or_else(|| {
+            let name = &self.group.launch.name;
+            (FAILED, format!("group {name}: it was stopped before the program ran"), None)
+        });
+        let development = self.group.launch.strategy == Strategy::Development;
+        self.status = Some(match outcome {
+            Outcome::StartFailed => {
+                let frame = Frame::Failed { status, text, hint };
+                match (&mut self.link, &mut self.parent) {
+                    // The daemon passes it on when everyone is gone.
+                    (Some(link), _) | (None, Some(link)) => link.send(&frame),
+                    (None, None) => {}
+                }
+                status
+            }
+            Outcome::Ended => {
+                self.tell(&Frame::Over { status: self.last_status });
+                0
+            }
+            Outcome::Failed => {
+                page.set_reason(&text);
+                page.set_state(State::Failed, 0);
+                self.tell(&Frame::Over { status: FAILED });
+                FAILED
+            }
+            Outcome::GaveUp => {
+                page.set_reason(&self.give_up_reason());
+                page.set_state(State::Failed, 0);
+                self.tell(&Frame::Over { status: self.last_status });
+                FAILED
+            }
+            Outcome::Crashed | Outcome::Killed => FAILED,
+            Outcome::HandedOver => 0,
+        });
+        let replaced = matches!(outcome, Outcome::Crashed | Outcome::Killed | Outcome::HandedOver);
+        // Without an answer they ask the next pump.
+        for client in std::mem::take(&mut self.restarting).into_iter().filter(|_| !replaced) {
+            self.server.answer(client, Err("the group is ending".into()));
+        }
+        // A daemon that lives removes them when everyone is gone.
+        let alone = self.group.launch.strategy != Strategy::Daemon || self.link.is_none();
+        let files_go = match outcome {
+            Outcome::StartFailed | Outcome::Ended => alone,
+            Outcome::Failed | Outcome::GaveUp => development,
+            Outcome::Crashed | Outcome::Killed | Outcome::HandedOver => false,
+        };
+        if files_go {
+            self.group.remove_files();
+        }
+    }
+}
