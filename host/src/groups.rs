@@ -76,12 +76,29 @@ impl Group {
     }
 
     fn state(&self) -> State {
-        self.snapshot.state()
+        self.now().0
+    }
+
+    /// State, page and living members (process, pump, daemon) as they are now. That nobody is left is believed only
+    /// if the page is still the same: who has just been replaced is gone, and the heir stands on the new page.
+    fn now(&self) -> (State, Snapshot, [i32; 3]) {
+        let mut snapshot = self.snapshot.clone();
+        loop {
+            // The members before the state: somebody may die in between, and nobody comes back to life.
+            let alive = [Member::Process, Member::Pump, Member::Daemon].map(|member| snapshot.alive(member));
+            let state = snapshot.state();
+            match Snapshot::read(&self.files.page()) {
+                Some(newer) if matches!(state, State::Failed | State::Orphaned) && newer != snapshot => {
+                    snapshot = newer;
+                }
+                Some(_) | None => return (state, snapshot, alive),
+            }
+        }
     }
 
     /// Why a group that has failed did.
-    fn reason(&self, state: State) -> Option<String> {
-        let noted = self.snapshot.reason();
+    fn reason(&self, state: State, snapshot: &Snapshot) -> Option<String> {
+        let noted = snapshot.reason();
         match state {
             State::Failed => {}
             // A pump that keeps dying is named while its successor is waited for.
@@ -103,11 +120,7 @@ impl Group {
 
     /// The group as `list` shows it.
     pub(crate) fn json(&self) -> Value {
-        let snapshot = &self.snapshot;
-        // Asked once, and before the state: somebody may die in between, and nobody comes back to life.
-        let [process, pump, daemon] =
-            [Member::Process, Member::Pump, Member::Daemon].map(|member| snapshot.alive(member));
-        let state = self.state();
+        let (state, snapshot, [process, pump, daemon]) = self.now();
         let pid = |pid: i32| if pid == 0 || state == State::Failed { Value::Null } else { pid.into() };
         let (restarts, monitor_restarts, daemon_restarts) = snapshot.restarts();
         let last_exit = snapshot.last_exit().map(|last| {
@@ -131,7 +144,7 @@ impl Group {
             ("name", self.name.clone().into()),
             ("strategy", self.facts.strategy.clone().into()),
             ("state", state.name().into()),
-            ("reason", self.reason(state).into()),
+            ("reason", self.reason(state, &snapshot).into()),
             ("pids", pids_json(pid(process), pid(pump), pid(daemon))),
             ("started_at", rfc3339(snapshot.since_ns()).into()),
             ("uptime_s", uptime.into()),

@@ -344,7 +344,7 @@ impl Page {
 }
 
 /// A page as somebody else reads it: a copy.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     words: Vec<u64>,
 }

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const NOBODY: u32 = 65534;
@@ -220,7 +220,7 @@ fn opened(group: &Group<'_>) -> PathBuf {
     let tools = sandbox.path("tools");
     std::fs::create_dir(&tools).expect("a folder");
     for file in [artifacts().immortal(), artifacts().puppet()] {
-        std::fs::copy(&file, tools.join(file.file_name().expect("a name"))).expect("a copy");
+        sandbox.executable(&file, tools.join(file.file_name().expect("a name")));
     }
     allow(tools.clone());
     tools
@@ -240,8 +240,7 @@ fn another_user_is_kept_out_by_the_directory() {
     std::fs::set_permissions(sandbox.path(""), PermissionsExt::from_mode(0o755)).unwrap();
     let elsewhere = Sandbox::new();
     std::fs::set_permissions(elsewhere.path(""), PermissionsExt::from_mode(0o755)).unwrap();
-    let puppet = elsewhere.path("puppet");
-    std::fs::copy(artifacts().puppet(), &puppet).unwrap();
+    let puppet = elsewhere.executable(artifacts().puppet(), "puppet");
     let question = format!("ask={}:{}", socket(&group).display(), r#"{"v":1,"command":"stop"}"#);
     let heard = elsewhere.invocation(&puppet).user(NOBODY, NOBODY).arg(question).run();
     assert!(heard.out().contains("ermission denied"), "{heard}");
@@ -378,12 +377,13 @@ fn json_is_whole_while_everything_is_killed_around_it() {
     let sandbox = Sandbox::new();
     let options = ["--backoff", "0ms", "--backoff-max", "0ms", "--stable", "0ms"];
     drop(sandbox.launch("daemon").recorder().args(options).puppet(["hang"]).start());
-    let over = AtomicBool::new(false);
+    let (over, kills) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let until = Instant::now() + Duration::from_secs(60);
     std::thread::scope(|scope| {
-        let killer = scope.spawn(|| {
-            let mut kills = 0;
+        scope.spawn(|| {
             for round in 0_usize.. {
-                if over.load(Ordering::Relaxed) {
+                // Nobody says that it is over when a look has failed.
+                if over.load(Ordering::Relaxed) || Instant::now() > until {
                     break;
                 }
                 // One at a time: what becomes of a group that loses two at once is told elsewhere.
@@ -395,13 +395,14 @@ fn json_is_whole_while_everything_is_killed_around_it() {
                 {
                     victim.signal(Signal::SIGKILL);
                     eventually("its end", || victim.is_gone().then_some(()));
-                    kills += 1;
+                    kills.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            kills
         });
         let mut states = std::collections::BTreeMap::<String, usize>::new();
-        for _ in 0..150 {
+        let mut looks = 0;
+        while looks < 150 || (kills.load(Ordering::Relaxed) < 12 && Instant::now() < until) {
+            looks += 1;
             let list = sandbox.immortal(["list", "--json"]).run();
             list.assert_code(0);
             assert_eq!(list.json().as_array().unwrap().len(), 1, "{list}");
@@ -409,15 +410,16 @@ fn json_is_whole_while_everything_is_killed_around_it() {
             let status = sandbox.immortal(["status", "group", "--json"]).run();
             status.assert_code(0);
             assert_shape(&status.json());
+            for group in [&list.json()[0], &status.json()] {
+                // One at a time is killed: there is always somebody to go on.
+                assert!(!["failed", "orphaned"].contains(&group["state"].as_str().unwrap()), "{group:#}");
+            }
             assert!(status.json()["settings"].is_object(), "{status}");
             *states.entry(status.json()["state"].as_str().unwrap().to_owned()).or_default() += 1;
         }
         over.store(true, Ordering::Relaxed);
-        let kills = killer.join().unwrap();
-        assert!(
-            kills > 10 && states.contains_key("running") && states.len() > 1,
-            "{kills} kills: {states:?}"
-        );
+        let kills = kills.load(Ordering::Relaxed);
+        assert!(kills >= 12 && states.len() > 1, "{kills} kills: {states:?}");
     });
 }
 
@@ -433,7 +435,7 @@ fn commands_are_answered_while_roles_are_replaced() {
         let restarted = group.command("restart");
         restarted.assert_code(0);
         assert!(restarted.took < Duration::from_secs(5), "{restarted}");
-        old = group.wait_running("it has settled", |pids| pids.process != old.process);
+        old = group.wait_running("it is whole", |pids| pids.count() == 3 && pids.monitor != old.monitor);
     }
     Process::find(old.of(Role::Monitor)).unwrap().signal(Signal::SIGKILL);
     group.stop();

@@ -108,8 +108,7 @@ fn another_user_may_not_say_it() {
     }
     let sandbox = Sandbox::new();
     std::fs::set_permissions(sandbox.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let puppet = sandbox.path("puppet");
-    std::fs::copy(immortal_tests::artifacts().puppet(), &puppet).unwrap();
+    let puppet = sandbox.executable(immortal_tests::artifacts().puppet(), "puppet");
     let (start, address) = waiting(&sandbox);
     let said = sandbox.invocation(puppet).user(65534, 65534).env("NOTIFY_SOCKET", address);
     // Whether the socket takes it or not, and though the sender is gone at once.

@@ -164,8 +164,7 @@ fn stop_ends_a_stopped_group() {
 #[test]
 fn a_program_that_vanishes_is_an_unstable_death_with_127() {
     let sandbox = Sandbox::new();
-    let program = sandbox.path("program");
-    std::fs::copy(immortal_tests::artifacts().puppet(), &program).unwrap();
+    let program = sandbox.executable(immortal_tests::artifacts().puppet(), "program");
     let pause = ["--backoff", "1h", "--backoff-max", "1h"];
     let group = sandbox
         .launch("unattached")
@@ -182,8 +181,7 @@ fn a_program_that_vanishes_is_an_unstable_death_with_127() {
 #[test]
 fn a_program_that_loses_its_permission_is_an_unstable_death_with_126() {
     let sandbox = Sandbox::new();
-    let program = sandbox.path("program");
-    std::fs::copy(immortal_tests::artifacts().puppet(), &program).unwrap();
+    let program = sandbox.executable(immortal_tests::artifacts().puppet(), "program");
     let pause = ["--backoff", "1h", "--backoff-max", "1h"];
     let group = sandbox
         .launch("unattached")

@@ -350,8 +350,7 @@ fn a_program_that_the_user_may_not_execute_is_126() {
     }
     let sandbox = Sandbox::new();
     std::fs::set_permissions(sandbox.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let program = sandbox.path("program");
-    std::fs::copy(immortal_tests::artifacts().puppet(), &program).unwrap();
+    let program = sandbox.executable(immortal_tests::artifacts().puppet(), "program");
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     for strategy in ["unattached", "daemon", "development"] {
         let refused = sandbox

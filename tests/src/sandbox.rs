@@ -76,6 +76,18 @@ impl Sandbox {
         path
     }
 
+    /// Copies an executable and returns the path of the copy. By another program: a descriptor that is open for
+    /// writing here would be inherited by what other tests are just starting, and the copy be busy until they run.
+    ///
+    /// # Panics
+    /// If it cannot be copied.
+    pub fn executable(&self, from: impl AsRef<Path>, name: impl AsRef<Path>) -> PathBuf {
+        let path = self.path(name);
+        let copied = std::process::Command::new("cp").arg(from.as_ref()).arg(&path).status();
+        assert!(copied.is_ok_and(|status| status.success()), "cannot copy to {}", path.display());
+        path
+    }
+
     /// Prepares a run of any program in the sandbox's environment.
     #[must_use]
     pub fn invocation(&self, program: impl AsRef<OsStr>) -> Invocation {
@@ -110,8 +122,7 @@ impl Sandbox {
             std::fs::create_dir(&folder).expect("a folder for the executable");
             let built = artifacts();
             for file in [built.immortal(), built.puppet(), built.monitor("log"), built.monitor("recorder")] {
-                let name = file.file_name().expect("a file has a name");
-                std::fs::copy(&file, folder.join(name)).expect("what was built can be copied");
+                self.executable(&file, folder.join(file.file_name().expect("a file has a name")));
             }
             for path in [self.root.clone(), self.path("home")] {
                 std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("root may give away");
