@@ -2,8 +2,9 @@
 // Go, through cgo: table.c has the table, this file what it does.
 //
 // Go's runtime is started when the library is loaded, and stays: its threads outlive every instance, and it handles
-// the signals of its own faults. They also take SIGCHLD, by which the pump learns that the program has died: this
-// monitor passes the conformance run, which warns of that, and is not fit for a group yet. Nothing of Go may be kept by C, so an instance is known to C by a number alone.
+// the signals of its own faults. They also let SIGCHLD through, by which a pump that is not on Linux learns that the
+// program has died. The conformance run passes and warns of all that. Nothing of Go may be kept by C, so an instance
+// is known to C by a number alone.
 package main
 
 /*
