@@ -115,6 +115,19 @@ fn completions(shell: &str) -> std::io::Result<()> {
     report::bytes(&script)
 }
 
+/// One command of the manual page, as subsections of one section.
+fn manual_section(command: &clap::Command, title: &str, page: &mut Vec<u8>) -> std::io::Result<()> {
+    let section = clap_mangen::Man::new(command.clone().bin_name(title));
+    let mut text = Vec::new();
+    section.render_synopsis_section(&mut text)?;
+    section.render_description_section(&mut text)?;
+    section.render_options_section(&mut text)?;
+    let text = String::from_utf8_lossy(&text).replace(".SH ", ".SS ");
+    let name = title.trim_start_matches("immortal ").to_uppercase();
+    page.extend_from_slice(format!(".SH COMMAND {name}\n{text}").as_bytes());
+    Ok(())
+}
+
 /// Prints the manual page: the command, then each of its subcommands with its options.
 fn manual() -> std::io::Result<()> {
     let mut page = Vec::new();
@@ -127,14 +140,11 @@ fn manual() -> std::io::Result<()> {
     main.render_options_section(&mut page)?;
     for subcommand in command.get_subcommands() {
         let name = subcommand.get_name().to_owned();
-        let section = clap_mangen::Man::new(subcommand.clone().bin_name(format!("immortal {name}")));
-        let mut text = Vec::new();
-        section.render_synopsis_section(&mut text)?;
-        section.render_description_section(&mut text)?;
-        section.render_options_section(&mut text)?;
-        // Subsections of one section a command.
-        let text = String::from_utf8_lossy(&text).replace(".SH ", ".SS ");
-        page.extend_from_slice(format!(".SH COMMAND {}\n{text}", name.to_uppercase()).as_bytes());
+        let title = format!("immortal {name}");
+        manual_section(subcommand, &title, &mut page)?;
+        for inner in subcommand.get_subcommands() {
+            manual_section(inner, &format!("{title} {}", inner.get_name()), &mut page)?;
+        }
     }
     report::bytes(&page)
 }

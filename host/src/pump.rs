@@ -334,8 +334,8 @@ impl Pump {
     fn signal_process(&self, signal: i32) -> Result<(), String> {
         match self.process {
             Some(process) if self.dead.is_none() => {
-                family::signal(process.pid, signal);
-                Ok(())
+                let sent = family::try_signal(process.pid, signal);
+                sent.map_err(|error| format!("signal {signal} cannot be sent: {error}"))
             }
             Some(_) | None => Err("no process runs at the moment".into()),
         }

@@ -141,6 +141,16 @@ pub(crate) fn signal(pid: i32, signal: i32) {
     send(pid, signal);
 }
 
+/// Sends a signal to one process, and says why if that is not possible.
+pub(crate) fn try_signal(pid: i32, signal: i32) -> io::Result<()> {
+    if pid <= 1 || signal <= 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: `kill` takes any numbers and touches no memory; the numbers that would reach others are excluded.
+    Errno::result(unsafe { libc::kill(pid, signal) })?;
+    Ok(())
+}
+
 /// Sends a signal to a process group. One that is empty is no error.
 pub(crate) fn signal_group(group: i32, signal: i32) {
     send(-group, signal);
