@@ -346,6 +346,10 @@ impl Pump {
         for timer in Timer::ALL {
             if self.timers[timer as usize].is_some_and(|at| at <= now) {
                 self.timers[timer as usize] = None;
+                // Ready at the last moment is ready.
+                if timer == Timer::Setup && self.events.contains(&Event::MonitorsReady) {
+                    continue;
+                }
                 if timer == Timer::Setup {
                     let timeout = self.group.launch.policy.setup_timeout;
                     self.hook_failed(
