@@ -3,6 +3,7 @@
 //! No plugin, one thread. It is a subreaper: when the pump dies, the process becomes its child, so that its end
 //! is known and its number cannot pass to another process before it is ended.
 
+mod blame;
 mod life;
 mod tail;
 
@@ -60,6 +61,8 @@ struct Daemon {
     spawned: bool,
     /// The process that the dead pump left.
     process: i32,
+    /// With `keep`: its pidfd, which knows how it ended whoever reaps it.
+    watch: Option<OwnedFd>,
     events: VecDeque<Event>,
     restarting: Vec<ClientId>,
     /// Clients that asked for the end; they are answered when it is under way. One that is not, because this
@@ -93,6 +96,10 @@ impl Daemon {
         attempt("make a pipe", fd::set_nonblocking(&stderr.0))?;
         let policy = &group.launch.policy;
         let (life, actions) = Life::new(policy.clone(), group.page.executed(), predecessor.is_some());
+        let (process, watch) = match group.launch.policy.keeps() {
+            true => (group.page.pids().process, group.process.take()),
+            false => (0, None),
+        };
         let mut daemon = Self {
             life,
             signals,
@@ -106,7 +113,8 @@ impl Daemon {
             ending: Ending::new(policy.stop_signal),
             sweeping: false,
             spawned: false,
-            process: 0,
+            process,
+            watch,
             events: VecDeque::new(),
             restarting: Vec::new(),
             stopping: Vec::new(),
@@ -115,6 +123,7 @@ impl Daemon {
             status: None,
             group,
         };
+        daemon.keep_process();
         daemon.carry_out(actions);
         Ok(daemon)
     }
@@ -125,6 +134,9 @@ impl Daemon {
                 log::debug!("{event:?} while {:?}", self.life.phase());
                 self.life.set_unstable(self.group.page.unstable());
                 let actions = self.life.step(event);
+                if self.life.is_stopping() {
+                    self.group.page.set_stop_wanted();
+                }
                 if self.life.phase() != Phase::Up || !actions.is_empty() {
                     self.group.page.set_unstable(self.life.unstable());
                 }
@@ -229,9 +241,38 @@ impl Daemon {
                     self.reason = Some(reason);
                     self.events.push_back(Event::PumpGivesUp);
                 }
+                Frame::Reap { process_pid } => self.reap(process_pid),
                 Frame::Over { .. } | Frame::Stop | Frame::Kill => {}
             }
         }
+    }
+
+    /// The pump has dealt with the end of a kept process, which is a child of this daemon.
+    fn reap(&mut self, process: i32) {
+        family::reap(process);
+        if self.process == process {
+            self.process = 0;
+            self.watch = None;
+            self.ending.leave_stranger();
+        }
+    }
+
+    /// With `keep`: gets hold of the process that is left, alive or dead.
+    fn keep_process(&mut self) {
+        if self.process == 0 {
+            return;
+        }
+        if !family::is_child(self.process) {
+            self.ending.take_stranger(self.process);
+        }
+        if self.watch.is_none() {
+            self.watch = family::watch(self.process);
+        }
+    }
+
+    /// Whether something is left that a next pump would have to finish.
+    fn is_unfinished(&self) -> bool {
+        self.process != 0 || self.group.page.delivery().fill() > 0
     }
 
     fn started(&mut self) {
@@ -268,17 +309,32 @@ impl Daemon {
         if let Some(pump) = &self.pump
             && let Some(exit) = family::reap(pump.pid)
         {
-            log::info!("pump {} ended: {exit:?}", pump.pid);
+            let pid = pump.pid;
+            log::info!("pump {pid} ended: {exit:?}");
             let ran = pump.since.elapsed();
             // What it said and wrote before it died comes first.
             self.take_pump_frames();
             self.take_stderr();
             self.pump = None;
-            self.process = self.group.page.pids().process;
+            let process = self.group.page.pids().process;
+            if process != self.process {
+                self.process = process;
+                self.watch = None;
+                self.ending.leave_stranger();
+            }
+            if self.group.launch.policy.keeps() {
+                self.keep_process();
+            }
             self.group.page.set_member(Member::Pump, 0);
             let line = self.tail.last_line().unwrap_or_else(|| "it left no text".into());
             self.group.page.set_reason(&format!("the pump died: {line}"));
-            self.events.push_back(Event::PumpDied { ran, jitter: jitter() });
+            if let Some(hook) = blame::blame(self.group.page.delivery(), exit) {
+                let label =
+                    self.group.launch.monitors.get(hook.monitor).map_or("?", |monitor| &monitor.label);
+                log::warn!("pump {pid} died of monitor {label} in {}", hook.hook.name());
+            }
+            let unfinished = self.is_unfinished();
+            self.events.push_back(Event::PumpDied { ran, jitter: jitter(), unfinished });
         }
         if self.sweeping {
             for child in family::children() {
@@ -305,11 +361,9 @@ impl Daemon {
                     self.stopping.push(client);
                     self.events.push_back(Event::ShutdownAsked);
                 }
-                Wish::Signal(_) => {
-                    self.server.answer(
-                        client,
-                        Err("the pump is being replaced, no process runs at the moment".into()),
-                    );
+                Wish::Signal(signal) => {
+                    let result = self.signal_process(signal);
+                    self.server.answer(client, result);
                 }
                 Wish::Arguments => {
                     self.server.answer_arguments(client, self.group.launch.arguments());
@@ -325,6 +379,15 @@ impl Daemon {
                 }
             }
         }
+    }
+
+    /// Sends a signal to a process that was kept; otherwise there is none while the pump is being replaced.
+    fn signal_process(&self, signal: i32) -> Result<(), String> {
+        if self.process == 0 || !self.group.launch.policy.keeps() || self.process_is_gone() {
+            return Err("the pump is being replaced, no process runs at the moment".into());
+        }
+        let sent = family::try_signal(self.process, signal);
+        sent.map_err(|error| format!("signal {signal} cannot be sent: {error}"))
     }
 
     fn take_timers(&mut self) {
@@ -355,9 +418,13 @@ impl Daemon {
             return;
         }
         self.sweeping = false;
-        if let Some(exit) = family::reap(self.process) {
+        let exit = family::reap(self.process);
+        let stranger = || family::end_of_stranger(self.process, self.watch.as_ref());
+        if let Some(exit) = exit.or_else(|| (self.process != 0).then(stranger).flatten()) {
             self.group.page.process_ended(exit);
         }
+        self.ending.leave_stranger();
+        self.watch = None;
         self.process = 0;
         self.group.page.set_member(Member::Process, 0);
         self.events.push_back(Event::Swept);
@@ -413,6 +480,7 @@ impl Daemon {
             family::is_child(self.process) || family::stat(self.process).is_some_and(|stat| !stat.ended);
         if !leader {
             self.process = 0;
+            self.ending.leave_stranger();
         }
         let process = (self.process != 0).then_some(self.process);
         self.ending.clear(process, true);
@@ -436,6 +504,7 @@ impl Daemon {
             page.set_why(abi::WHY_PUMP_RESTART, cut_bytes);
             page.count_restart(Member::Pump);
         }
+        let watch = self.watch.as_ref().map(|watch| (watch.as_fd(), number::PROCESS));
         let (ours, theirs) = socket::pair()?;
         let message = fd::sealed(&message)?;
         let mut descriptors = vec![
@@ -445,6 +514,7 @@ impl Daemon {
         ];
         // So that the parent has its answer even if this daemon dies before it can pass it on.
         descriptors.extend(self.parent.as_ref().map(|parent| (parent.as_fd(), number::PARENT)));
+        descriptors.extend(watch);
         let extra = Extra { descriptors, stderr: Some(self.stderr.1.as_fd()), detached: false };
         let pid = self.group.start(Role::Pump, extra)?;
         log::info!("pump {pid} is started");

@@ -14,6 +14,10 @@ pub(crate) struct Ending {
     scope: Option<Scope>,
     /// Descendants outside the group that have got the stop signal.
     signalled: Vec<i32>,
+    /// A process that was kept and is not this one's descendant: it and what it has forked are found from its pid.
+    stranger: Option<i32>,
+    /// What descended from it, with start times: found again when it is gone.
+    remembered: Vec<(i32, u64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +27,38 @@ struct Scope {
 
 impl Ending {
     pub(crate) fn new(stop_signal: i32) -> Self {
-        Self { stop_signal, scope: None, signalled: Vec::new() }
+        Self { stop_signal, scope: None, signalled: Vec::new(), stranger: None, remembered: Vec::new() }
+    }
+
+    /// The process is not a child of this one.
+    pub(crate) fn take_stranger(&mut self, process: i32) {
+        self.stranger = Some(process);
+    }
+
+    /// It is dealt with.
+    pub(crate) fn leave_stranger(&mut self) {
+        self.stranger = None;
+        self.remembered.clear();
+    }
+
+    /// All who are to go in the end: who descends from this process, and from the one that was kept.
+    fn everyone(&mut self) -> Vec<i32> {
+        let Some(stranger) = self.stranger else { return family::descendants() };
+        let mut roots = family::children();
+        let forgotten = |(pid, started): &(i32, u64)| family::runs(*pid, *started);
+        self.remembered.retain(forgotten);
+        roots.extend(self.remembered.iter().map(|(pid, _)| *pid));
+        roots.push(stranger);
+        let all = family::descendants_of(roots);
+        for pid in &all {
+            if let Some(stat) = family::stat(*pid).filter(|stat| !stat.ended)
+                && *pid != stranger
+                && !self.remembered.iter().any(|(known, _)| known == pid)
+            {
+                self.remembered.push((*pid, stat.started));
+            }
+        }
+        all
     }
 
     /// Whether something is being ended whose end has to be looked for now and then: not everybody's end is told.
@@ -32,7 +67,10 @@ impl Ending {
     }
 
     /// Sends the stop signal to the process group.
-    pub(crate) fn signal(&self, process: Option<i32>) {
+    pub(crate) fn signal(&mut self, process: Option<i32>) {
+        if self.stranger.is_some() {
+            self.everyone();
+        }
         if let Some(pid) = process {
             family::signal_group(pid, self.stop_signal);
             family::signal_group(pid, libc::SIGCONT);
@@ -40,11 +78,11 @@ impl Ending {
     }
 
     /// Sends SIGKILL to the process group and to every descendant.
-    pub(crate) fn kill(&self, process: Option<i32>) {
+    pub(crate) fn kill(&mut self, process: Option<i32>) {
         if let Some(pid) = process {
             family::signal_group(pid, libc::SIGKILL);
         }
-        for pid in family::descendants() {
+        for pid in self.everyone() {
             family::signal(pid, libc::SIGKILL);
         }
     }
@@ -78,6 +116,9 @@ impl Ending {
 
     fn group_is_empty(&self, process: Option<i32>) -> bool {
         let Some(leader) = process else { return true };
+        if self.stranger == Some(leader) {
+            return !family::group_has_members(leader);
+        }
         if family::children() == [leader] {
             return true;
         }
@@ -90,7 +131,7 @@ impl Ending {
     /// Each gets the stop signal once, when the process group is gone.
     fn strangers_are_gone(&mut self, process: Option<i32>) -> bool {
         let mut gone = true;
-        for pid in family::descendants() {
+        for pid in self.everyone() {
             if Some(pid) == process || family::stat(pid).is_none_or(|stat| stat.ended) {
                 continue;
             }

@@ -27,6 +27,8 @@ pub(crate) enum Frame {
     Terminated,
     /// The group has ended; the exit status of the process, as a shell has it.
     Over { status: u8 },
+    /// Reap this process, whose end the pump has dealt with: it is a child of the daemon.
+    Reap { process_pid: i32 },
     /// End the group.
     Stop,
     /// End the process at once.
@@ -117,6 +119,7 @@ fn shortened(frame: &Frame) -> Frame {
         | Frame::Ending
         | Frame::Terminated
         | Frame::Over { .. }
+        | Frame::Reap { .. }
         | Frame::Stop
         | Frame::Kill => frame.clone(),
     }

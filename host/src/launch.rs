@@ -46,8 +46,12 @@ pub(crate) mod number {
     pub(crate) const PREDECESSOR: RawFd = 17;
     /// The daemon's socket to the parent, for its first pump.
     pub(crate) const PARENT: RawFd = 18;
+    /// Strategy daemon with `keep`: the spool.
+    pub(crate) const SPOOL: RawFd = 19;
+    /// With `keep`: pidfd of the process that is kept running.
+    pub(crate) const PROCESS: RawFd = 20;
     /// The highest number of this table.
-    pub(crate) const LAST: RawFd = PARENT;
+    pub(crate) const LAST: RawFd = PROCESS;
 }
 
 /// How the group's processes relate.
@@ -98,6 +102,27 @@ impl Restart {
     }
 }
 
+/// What becomes of the process when its pump or daemon dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum OnCrash {
+    /// It is ended and respawned.
+    Respawn,
+    /// It runs on and is handed over; strategy daemon only.
+    Keep,
+}
+
+impl OnCrash {
+    /// The name used everywhere.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Respawn => "respawn",
+            Self::Keep => "keep",
+        }
+    }
+}
+
 /// When to start again, and how to end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Policy {
@@ -113,9 +138,17 @@ pub(crate) struct Policy {
     pub(crate) ready_within: Option<Duration>,
     /// Respawns in a row without a stable run; none: unlimited.
     pub(crate) max_restarts: Option<u32>,
+    pub(crate) on_crash: OnCrash,
+    /// A hook that takes longer ends the pump; none: it may take for ever.
+    pub(crate) hook_timeout: Option<Duration>,
 }
 
 impl Policy {
+    /// Whether the process outlives its pump and its daemon.
+    pub(crate) fn keeps(&self) -> bool {
+        self.on_crash == OnCrash::Keep
+    }
+
     /// Whether so many unstable deaths in a row are too many.
     pub(crate) fn gives_up(&self, unstable: u32) -> bool {
         self.max_restarts.is_some_and(|most| unstable > most)
@@ -135,6 +168,8 @@ impl Default for Policy {
             buffer_limit: 1024 * 1024,
             ready_within: None,
             max_restarts: None,
+            on_crash: OnCrash::Respawn,
+            hook_timeout: None,
         }
     }
 }
@@ -202,6 +237,7 @@ pub(crate) fn settings(
     strategy: Strategy,
     directory: Option<&Bytes>,
     program: &Program,
+    on_crash: OnCrash,
     environment: Vec<Bytes>,
 ) -> Settings {
     let mut single = vec![
@@ -209,6 +245,7 @@ pub(crate) fn settings(
         ("strategy".to_owned(), strategy.name().as_bytes().to_vec()),
         ("file".to_owned(), program.file.clone()),
         ("cwd".to_owned(), program.directory.clone()),
+        ("on_crash".to_owned(), on_crash.name().as_bytes().to_vec()),
     ];
     single.extend(program.exec.clone().map(|exec| ("exec".to_owned(), exec)));
     single.extend(directory.cloned().map(|directory| ("directory".to_owned(), directory)));
@@ -272,6 +309,12 @@ impl Launch {
         if policy.stop_signal != plain.stop_signal {
             add("--stop-signal", crate::signal::name(policy.stop_signal));
         }
+        if policy.on_crash != plain.on_crash {
+            add("--on-crash", policy.on_crash.name().into());
+        }
+        if let Some(within) = policy.hook_timeout {
+            add("--hook-timeout", span(within));
+        }
         if let Some(most) = policy.max_restarts {
             add("--max-restarts", most.to_string());
         }
@@ -302,7 +345,8 @@ impl Launch {
 
     /// The settings that monitors can read.
     pub(crate) fn settings(&self, environment: Vec<Bytes>) -> Settings {
-        settings(&self.name, self.strategy, self.directory.as_ref(), &self.program, environment)
+        let directory = self.directory.as_ref();
+        settings(&self.name, self.strategy, directory, &self.program, self.policy.on_crash, environment)
     }
 
     /// Turns the launch data into what the descriptor holds.

@@ -5,11 +5,14 @@
 //! Four things leave the circle: the group is to end, the daemon has died, a monitor's hook has failed, or this
 //! pump itself was told to die. Whatever comes, the process is ended politely first, unless somebody else will.
 //!
+//! With `keep` the process outlives all of this but the end of the group: a pump begins with the process that the one
+//! before it has left, and one whose daemon dies becomes the daemon itself.
+//!
 //! No I/O, no clock, no pid, no log: time comes as an event, and a failed action is an event too.
 
 mod vocabulary;
 
-pub(crate) use vocabulary::{Action, Event, Outcome, Phase, Timer};
+pub(crate) use vocabulary::{Action, Event, Inherited, Outcome, Phase, Timer};
 
 use crate::backoff::pause;
 use crate::launch::{Policy, Restart, Strategy};
@@ -52,6 +55,10 @@ pub(crate) struct Lifecycle {
     unready: bool,
     /// The process ended and is not to be respawned by itself, and nobody has asked for it since.
     held: bool,
+    /// The monitors are still being set up and the process of the pump before is there already.
+    kept: bool,
+    /// The daemon is gone, and nobody would replace this pump.
+    daemon_gone: bool,
     /// The relay does not read.
     relay_held: bool,
     /// The relay is gone or hangs: nothing can be delivered any more.
@@ -64,24 +71,26 @@ pub(crate) struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Begins a pump's life: `executed`, `held` and `unstable` are what the pump before it left.
-    pub(crate) fn new(
-        policy: Policy,
-        strategy: Strategy,
-        executed: bool,
-        held: bool,
-        unstable: u32,
-    ) -> (Self, Vec<Action>) {
+    /// Begins a pump's life with what the one before it left.
+    pub(crate) fn new(policy: Policy, strategy: Strategy, inherited: Inherited) -> (Self, Vec<Action>) {
         let setup_timeout = policy.setup_timeout;
+        let Inherited { executed, held, unstable, kept, stop_wanted, restart_wanted } = inherited;
+        let goal = match (stop_wanted, kept && restart_wanted) {
+            (true, _) => Goal::Shutdown,
+            (false, true) => Goal::Restart,
+            (false, false) => Goal::Policy,
+        };
         let lifecycle = Self {
             policy,
             strategy,
             phase: Phase::Preparing,
-            goal: Goal::Policy,
+            goal,
             executed,
             there: executed,
             unready: false,
             held,
+            kept,
+            daemon_gone: false,
             relay_held: false,
             relay_gone: false,
             unstable,
@@ -90,7 +99,8 @@ impl Lifecycle {
             terminated: false,
             daemon_terminated: false,
         };
-        (lifecycle, vec![Action::State(State::Starting), Action::Arm(Timer::Setup, setup_timeout)])
+        let state = if stop_wanted { State::Stopping } else { State::Starting };
+        (lifecycle, vec![Action::State(state), Action::Arm(Timer::Setup, setup_timeout)])
     }
 
     /// Where in its life the pump is.
@@ -106,6 +116,16 @@ impl Lifecycle {
     /// The process ended and is not to be respawned by itself: what the next pump begins with.
     pub(crate) fn is_held(&self) -> bool {
         self.held
+    }
+
+    /// The end of the group is wanted: what the next pump begins with.
+    pub(crate) fn wants_end(&self) -> bool {
+        self.goal == Goal::Shutdown
+    }
+
+    /// A restart of the process is wanted: what the next pump begins with.
+    pub(crate) fn wants_restart(&self) -> bool {
+        self.goal == Goal::Restart
     }
 
     /// Whether the group is about to end.
@@ -137,6 +157,7 @@ impl Lifecycle {
             Event::ShutdownAsked => self.pursue(Goal::Shutdown, out),
             Event::KillAsked => out.push(Action::Kill),
             Event::DaemonDied => self.daemon_died(out),
+            Event::NotReplaced => self.pursue(Goal::HandOver, out),
             Event::HookFailed => self.hook_failed(out),
             Event::Finished => self.finished(out),
             Event::Terminated => self.terminated(out),
@@ -151,7 +172,29 @@ impl Lifecycle {
         }
         self.relay_held = true;
         out.push(Action::Disarm(Timer::Setup));
-        if self.held { self.hold(out) } else { self.spawn(out) }
+        if self.kept {
+            self.take_over(out)
+        } else if self.goal >= Goal::HandOver {
+            self.clear(out)
+        } else if self.held {
+            self.hold(out)
+        } else {
+            self.spawn(out)
+        }
+    }
+
+    /// The process that was kept is this pump's now, alive or dead.
+    fn take_over(&mut self, out: &mut Vec<Action>) {
+        self.kept = false;
+        self.phase = Phase::Running;
+        if self.goal == Goal::Policy {
+            out.push(Action::State(State::Running));
+        }
+        out.push(Action::ReportStarted);
+        self.read(out);
+        if self.goal != Goal::Policy {
+            self.end_process(out);
+        }
     }
 
     fn relay_held(&mut self, out: &mut Vec<Action>) {
@@ -358,6 +401,7 @@ impl Lifecycle {
                 out.push(Action::State(State::Starting));
                 self.spawn(out);
             }
+            Phase::Preparing if self.kept => self.goal = self.goal.max(Goal::Restart),
             Phase::Pausing
             | Phase::Held
             | Phase::Running
@@ -397,6 +441,11 @@ impl Lifecycle {
                 out.push(Action::State(State::Stopping));
                 out.push(Action::Arm(Timer::Deliver, DELIVER_TIMEOUT));
             }
+            Phase::Preparing if self.kept => {
+                // What it has written is still delivered if the monitors get ready soon.
+                out.push(Action::State(State::Stopping));
+                out.push(Action::Arm(Timer::Setup, DELIVER_TIMEOUT));
+            }
             Phase::Preparing => {
                 // A monitor that is not ready cannot end in order, and waiting for it may take long.
                 self.relay_gone = true;
@@ -414,19 +463,39 @@ impl Lifecycle {
     }
 
     fn daemon_died(&mut self, out: &mut Vec<Action>) {
+        self.daemon_gone = true;
+        if self.policy.keeps() && self.there && self.goal < Goal::HandOver {
+            return out.push(Action::BecomeDaemon);
+        }
         // Before the group is there, a start fails with its daemon: a new one would know no parent.
         self.pursue(if self.there { Goal::HandOver } else { Goal::Fail }, out);
     }
 
+    /// The next pump can end the group as well, and deliver what this one cannot any more.
+    fn has_heir(&self) -> bool {
+        let unfinished =
+            self.kept || matches!(self.phase, Phase::Running | Phase::Ending | Phase::Delivering);
+        self.policy.keeps() && self.there && self.goal == Goal::Shutdown && !self.daemon_gone && unfinished
+    }
+
     fn hook_failed(&mut self, out: &mut Vec<Action>) {
         self.relay_gone = true;
-        if self.goal >= Goal::HandOver || self.phase == Phase::Finishing {
+        if self.has_heir() {
+            self.go(Outcome::Crashed, out);
+        } else if self.goal >= Goal::HandOver || self.phase == Phase::Finishing {
             // The group is ending, or the daemon is gone: go on without the monitors.
             match self.phase {
                 Phase::Delivering => self.clear(out),
                 Phase::Finishing => self.leave(out),
-                Phase::Preparing
-                | Phase::Holding
+                Phase::Preparing => {
+                    out.push(Action::Disarm(Timer::Setup));
+                    if std::mem::replace(&mut self.kept, false) {
+                        self.end_process(out)
+                    } else {
+                        self.clear(out)
+                    }
+                }
+                Phase::Holding
                 | Phase::Spawning
                 | Phase::Running
                 | Phase::Ending

@@ -6,16 +6,18 @@
 mod beginning;
 mod crash_file;
 mod deeds;
+mod intake;
 mod mail;
 mod offer;
 mod relay;
 mod sink;
 
 use crate::control::{ClientId, Command as Wish, Server};
+use crate::delivery::Verdict;
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::Strategy;
-use crate::lifecycle::{Event, Lifecycle, Timer};
+use crate::lifecycle::{Event, Lifecycle, Phase, Timer};
 use crate::notify::Ear;
 use crate::program::Prepared;
 use crate::role::{self, Group, RoleError};
@@ -70,6 +72,12 @@ struct Pump {
     process: Option<Started>,
     /// Gets readable when the process ends, until that is known.
     watch: Option<OwnedFd>,
+    /// The process is not this pump's child: an earlier pump started it, and it was kept.
+    adopted: bool,
+    /// Mask of this role, whatever a monitor makes of it.
+    umask: nix::sys::stat::Mode,
+    /// Limit of file sizes of this role, where it was raised for the spool.
+    file_size: Option<u64>,
     /// How the process ended, from its death until it is reaped.
     dead: Option<Exit>,
     ending: Ending,
@@ -81,6 +89,8 @@ struct Pump {
     /// Clients that asked for the end; they are answered when it is under way. One that is not, because this pump
     /// left before it came to that, asks the next one.
     stopping: Vec<ClientId>,
+    /// Whether a hook is to blame, should this pump leave.
+    verdict: Verdict,
     /// Exit status and text of a start that failed.
     failure: Option<(u8, String, Option<String>)>,
     last_status: u8,
@@ -96,6 +106,10 @@ impl Pump {
                 let actions = self.lifecycle.step(event);
                 self.group.page.set_unstable(self.lifecycle.unstable());
                 self.group.page.set_held(self.lifecycle.is_held());
+                self.group.page.set_restart_wanted(self.lifecycle.wants_restart());
+                if self.lifecycle.wants_end() {
+                    self.group.page.set_stop_wanted();
+                }
                 self.carry_out(actions);
                 if let Some(status) = self.status {
                     return status;
@@ -119,7 +133,9 @@ impl Pump {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(self.link.as_ref().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
-        fds.extend(self.watch.as_ref().map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
+        // A kept process may be dead already: that is looked at when the monitors are ready.
+        let watch = self.watch.as_ref().filter(|_| self.lifecycle.phase() != Phase::Preparing);
+        fds.extend(watch.map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(true));
         fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
         if let Err(error) = poll(&mut fds, timeout) {
@@ -130,8 +146,8 @@ impl Pump {
         let ear = fds.last().filter(|_| self.ear.is_some()).is_some_and(|fd| fd.any() == Some(true));
         let (mail, signal, link) = (ready(0), ready(1), self.link.is_some() && ready(2));
         let behind_link = 2 + usize::from(self.link.is_some());
-        let ended = self.watch.is_some() && ready(behind_link);
-        let behind_watch = behind_link + usize::from(self.watch.is_some());
+        let ended = watch.is_some() && ready(behind_link);
+        let behind_watch = behind_link + usize::from(watch.is_some());
         let clients = fds[behind_watch..].iter().any(|fd| fd.any() == Some(true));
         drop(fds);
         if mail {
@@ -186,18 +202,21 @@ impl Pump {
                 Notice::Finished => self.events.push_back(Event::Finished),
                 Notice::Restart => self.events.push_back(Event::RestartAsked),
                 Notice::Shutdown => self.events.push_back(Event::ShutdownAsked),
-                Notice::Failed { text, hint } => self.hook_failed(text, hint),
+                Notice::Failed { text, hint, in_hook } => {
+                    self.hook_failed(text, hint, if in_hook { Verdict::Hook } else { Verdict::Other });
+                }
             }
         }
     }
 
     /// The text goes to stderr whole: it is what the next monitors are told.
-    fn hook_failed(&mut self, text: String, hint: Option<String>) {
+    fn hook_failed(&mut self, text: String, hint: Option<String>, verdict: Verdict) {
         use std::io::Write;
         if let Err(error) = writeln!(std::io::stderr(), "{text}") {
             log::debug!("writing to stderr: {error}");
         }
         self.failure.get_or_insert((FAILED, text, hint));
+        self.verdict = verdict;
         self.events.push_back(Event::HookFailed);
     }
 
@@ -221,7 +240,8 @@ impl Pump {
     fn take_children(&mut self) {
         if let Some(started) = self.process
             && self.dead.is_none()
-            && let Some(exit) = family::end_of(started.pid)
+            && self.lifecycle.phase() != Phase::Preparing
+            && let Some(exit) = self.end_of_process(started.pid)
         {
             self.process_died(started, exit);
         }
@@ -238,6 +258,10 @@ impl Pump {
                 }
             }
         }
+    }
+
+    fn end_of_process(&self, pid: i32) -> Option<Exit> {
+        if self.adopted { family::end_of_stranger(pid, self.watch.as_ref()) } else { family::end_of(pid) }
     }
 
     fn process_died(&mut self, started: Started, exit: Exit) {
@@ -272,6 +296,7 @@ impl Pump {
                 | Frame::Failed { .. }
                 | Frame::Ending
                 | Frame::GivingUp { .. }
+                | Frame::Reap { .. }
                 | Frame::Over { .. } => {}
             }
         }
@@ -355,6 +380,7 @@ impl Pump {
                     self.hook_failed(
                         format!("a monitor was not ready within {timeout:?} (--setup-timeout)"),
                         None,
+                        Verdict::Other,
                     );
                 } else {
                     if timer == Timer::Ready {

@@ -41,6 +41,11 @@ impl Ring {
         Ok(Self { shared, total })
     }
 
+    /// How many bytes were ever written to it.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
     /// Where the next read goes: a part of the ring without a break, at most `most` bytes long.
     pub(crate) fn place(&mut self, most: usize) -> &mut [u8] {
         let at = usize::try_from(self.total % RING_BYTES as u64).expect("it is below the size of the ring");

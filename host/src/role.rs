@@ -63,6 +63,12 @@ pub(crate) struct Group {
     pub(crate) page: Page,
     /// Reading and writing end of stdout and of stderr.
     pub(crate) streams: [(OwnedFd, OwnedFd); 2],
+    /// Strategy daemon with `keep`: what was taken from the streams.
+    pub(crate) spool: Option<OwnedFd>,
+    /// With `keep`: pidfd of the process that the pump before has left, if it was handed over.
+    pub(crate) process: Option<OwnedFd>,
+    /// Keeps the number of that one free.
+    _reserved: Option<OwnedFd>,
     /// Environment of this role, as it was inherited: what a monitor sets later does not spread.
     pub(crate) environment: Vec<(Vec<u8>, Vec<u8>)>,
     /// What this role alone was given, by number.
@@ -93,6 +99,12 @@ pub(crate) fn begin() -> Result<Group, RoleError> {
     let (Some(stdout), Some(stderr)) = (ends(number::STDOUT), ends(number::STDERR)) else {
         return Err(RoleError::NotStartedByImmortal);
     };
+    let spool = take(number::SPOOL);
+    let process = take(number::PROCESS);
+    let reserved = match (&spool, &process) {
+        (Some(_), None) => Some(attempt("reserve a descriptor", fd::reserve(number::PROCESS))?),
+        (Some(_) | None, _) => None,
+    };
     Ok(Group {
         launch,
         launch_fd,
@@ -101,6 +113,9 @@ pub(crate) fn begin() -> Result<Group, RoleError> {
         page_fd,
         page,
         streams: [stdout, stderr],
+        spool,
+        process,
+        _reserved: reserved,
         environment: std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect(),
         inherited,
     })
@@ -173,6 +188,7 @@ impl Group {
         ];
         descriptors.extend(self.lock.as_ref().map(|fd| (fd.as_fd(), number::LOCK)));
         descriptors.extend(self.listener.as_ref().map(|fd| (fd.as_fd(), number::LISTENER)));
+        descriptors.extend(self.spool.as_ref().map(|fd| (fd.as_fd(), number::SPOOL)));
         descriptors.extend(extra.descriptors);
         let launching = Launching {
             role,
@@ -182,6 +198,33 @@ impl Group {
             page: self.page,
         };
         launching.start(descriptors, extra.stderr, extra.detached)
+    }
+
+    /// Becomes the daemon of this group, in place: same pid, same children. Returns only if that fails. The
+    /// descriptors are at their numbers still, where no monitor could open others.
+    pub(crate) fn become_daemon(&self, process: Option<OwnedFd>) -> io::Error {
+        match self.try_become_daemon(process) {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+
+    fn try_become_daemon(&self, process: Option<OwnedFd>) -> io::Result<std::convert::Infallible> {
+        let environment = environment_strings(&self.environment)?;
+        let executable = spawn::c_string(own_executable().as_os_str().as_bytes())?;
+        let words = ["immortal", Role::Daemon.name(), &self.launch.name];
+        let arguments: Vec<CString> =
+            words.iter().map(|word| spawn::c_string(*word)).collect::<Result<_, _>>()?;
+        let mut numbers = vec![number::LAUNCH, number::LOCK, number::LISTENER, number::PAGE, number::SPOOL];
+        numbers.extend([number::STDOUT.0, number::STDOUT.1, number::STDERR.0, number::STDERR.1]);
+        if let Some(process) = process {
+            fd::duplicate_to(&process, number::PROCESS)?;
+            numbers.push(number::PROCESS);
+        }
+        fd::duplicate_to(&fd::null()?, 2)?;
+        fd::inherit_only(&numbers)?;
+        nix::unistd::chdir("/")?;
+        Ok(nix::unistd::execve(&executable, &arguments, &environment)?)
     }
 }
 

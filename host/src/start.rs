@@ -1,10 +1,11 @@
 //! Starts a group: what `immortal start` does, for programs.
 
 mod facts;
+mod keeping;
 mod launching;
 
 use crate::attached::Attached;
-use crate::launch::{FORMAT, Launch, Policy, Program, Restart, Strategy, settings};
+use crate::launch::{FORMAT, Launch, OnCrash, Policy, Program, Restart, Strategy, settings};
 use crate::loader::{self, CheckContext, CheckError, SearchPath, Spec};
 use crate::options::{OptionError, RawOption};
 use crate::places::PlaceError;
@@ -316,6 +317,18 @@ impl Start {
         self
     }
 
+    /// Says what becomes of the process when pump or daemon dies; default: it is respawned.
+    pub fn on_crash(mut self, on_crash: OnCrash) -> Self {
+        self.policy.on_crash = on_crash;
+        self
+    }
+
+    /// Ends the pump when a monitor's hook takes longer than this; default: it may take for ever.
+    pub fn hook_timeout(mut self, timeout: Duration) -> Self {
+        self.policy.hook_timeout = Some(timeout);
+        self
+    }
+
     /// Gives up after so many respawns in a row without a stable run; default: never.
     pub fn max_restarts(mut self, count: u32) -> Self {
         self.policy.max_restarts = Some(count);
@@ -404,9 +417,10 @@ impl Start {
             executable: &executable,
             directory: &caller,
             search: &SearchPath::from_environment(&self.monitor_path, &caller, &executable),
-            settings: &settings(&name, self.strategy, None, &self.program, list),
+            settings: &settings(&name, self.strategy, None, &self.program, self.policy.on_crash, list),
             max_level: log::max_level(),
         };
+        let spool = keeping::spool(&self.policy, self.strategy, self.monitors.len())?;
         let monitors = loader::check_all(&specs, &options, &context)?;
         Ok(Verified {
             launch: Launch {
@@ -422,6 +436,7 @@ impl Start {
             relay: self.relay,
             executable,
             inherited,
+            spool,
         })
     }
 }

@@ -5,6 +5,7 @@
 //! a reader gets one consistent snapshot. A role killed in the middle leaves an odd sequence number, which a
 //! reader waits out only for a moment.
 
+use crate::delivery::{self, Delivery};
 use crate::sys::family::{self, Exit};
 use crate::sys::page::{SharedWords, WORDS};
 use crate::sys::{clock, page};
@@ -14,7 +15,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"immortal");
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// Where on the page a number is. Never reordered within a format.
 #[derive(Debug, Clone, Copy)]
@@ -55,16 +56,21 @@ enum Word {
     Executed,
     /// 1 when the process ended and is not to be respawned.
     Held,
-    StdoutOffset,
-    StderrOffset,
     /// 1 once SIGKILL was needed to end the group.
     Killed,
     ReasonLength,
     ReportLength,
+    /// Monotonic clock of the process's start.
+    SinceMonotonic,
+    /// 1 once the end of the group is wanted: what a pump did not finish, the next one does.
+    StopWanted,
+    /// 1 while a restart of the process is wanted.
+    RestartWanted,
 }
 
 const REASON: std::ops::Range<usize> = 64..128;
-const REPORT: std::ops::Range<usize> = 128..WORDS;
+const REPORT: std::ops::Range<usize> = 128..DELIVERY.start;
+const DELIVERY: std::ops::Range<usize> = WORDS - delivery::WORDS..WORDS;
 
 /// A group's state, as told by `list` and `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -237,9 +243,45 @@ impl Page {
     /// Notes that the process runs since now.
     pub(crate) fn process_started(self, respawn: bool) {
         self.set(Word::Since, clock::wall_ns());
+        self.set(Word::SinceMonotonic, clock::monotonic_ns());
         if respawn {
             self.word(Word::Restarts).fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    /// Takes back what [`Page::process_started`] counted of a respawn that failed.
+    pub(crate) fn process_not_started(self) {
+        self.word(Word::Restarts).fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Monotonic clock of the process's start, in nanoseconds.
+    pub(crate) fn since_monotonic_ns(self) -> u64 {
+        self.get(Word::SinceMonotonic)
+    }
+
+    /// Wall clock of the process's start, in nanoseconds.
+    pub(crate) fn since_ns(self) -> u64 {
+        self.get(Word::Since)
+    }
+
+    /// Notes that the end of the group is wanted.
+    pub(crate) fn set_stop_wanted(self) {
+        self.set(Word::StopWanted, 1);
+    }
+
+    /// See [`Page::set_stop_wanted`].
+    pub(crate) fn stop_wanted(self) -> bool {
+        self.get(Word::StopWanted) == 1
+    }
+
+    /// Notes that a restart of the process is wanted, or that it is not any more.
+    pub(crate) fn set_restart_wanted(self, wanted: bool) {
+        self.set(Word::RestartWanted, u64::from(wanted));
+    }
+
+    /// See [`Page::set_restart_wanted`].
+    pub(crate) fn restart_wanted(self) -> bool {
+        self.get(Word::RestartWanted) == 1
     }
 
     /// Notes that the start of the group has succeeded.
@@ -309,14 +351,9 @@ impl Page {
         self.get(Word::Held) == 1
     }
 
-    /// Offsets in the group's streams up to which the monitors were given everything: stdout, stderr.
-    pub(crate) fn set_offset(self, stream: usize, offset: u64) {
-        self.set(if stream == 0 { Word::StdoutOffset } else { Word::StderrOffset }, offset);
-    }
-
-    /// See [`Page::set_offset`].
-    pub(crate) fn offset(self, stream: usize) -> u64 {
-        self.get(if stream == 0 { Word::StdoutOffset } else { Word::StderrOffset })
+    /// How far delivery has come.
+    pub(crate) fn delivery(self) -> Delivery {
+        Delivery::new(&self.shared.words()[DELIVERY])
     }
 
     /// Says why the group failed; what does not fit on the page is cut.
@@ -455,6 +492,11 @@ impl Snapshot {
         let code = self.get(Word::ExitCode).checked_sub(1).map(number_pid);
         let signal = Some(number_pid(self.get(Word::ExitSignal))).filter(|signal| *signal != 0);
         (at_ns != 0).then_some(LastExit { exit: Exit { code, signal, core: false }, at_ns })
+    }
+
+    /// How many bytes are taken from the streams and not delivered.
+    pub(crate) fn spool_fill(&self) -> u64 {
+        delivery::fill(&self.words[DELIVERY])
     }
 
     /// Why the group failed, as far as the roles could say.

@@ -7,6 +7,7 @@ pub(crate) mod clock;
 pub(crate) mod family;
 pub(crate) mod fd;
 pub(crate) mod guard;
+pub(crate) mod limits;
 pub(crate) mod page;
 pub(crate) mod poll;
 pub(crate) mod signals;

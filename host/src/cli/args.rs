@@ -2,7 +2,7 @@
 
 use super::report::Failure;
 use super::{monitor, names};
-use crate::launch::{Restart, Strategy};
+use crate::launch::{OnCrash, Restart, Strategy};
 use crate::signal;
 use crate::start::{Start, StartError};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -241,6 +241,9 @@ pub(super) struct StartArgs {
     /// What becomes of the process when pump or daemon dies
     #[arg(long, value_enum, default_value = "respawn")]
     on_crash: OnCrashArg,
+    /// How long a hook of a monitor may take [default: unlimited]
+    #[arg(long, value_name = "DUR", value_parser = positive_duration)]
+    hook_timeout: Option<Duration>,
     /// Directory searched first for monitors; repeatable
     #[arg(long, value_name = "DIR")]
     monitor_path: Vec<PathBuf>,
@@ -255,6 +258,14 @@ pub(super) struct StartArgs {
         value_hint = clap::ValueHint::CommandWithArguments
     )]
     program: Vec<OsString>,
+}
+
+/// A span that is not empty.
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match scalar::duration(text) {
+        Ok(Duration::ZERO) => Err("it must be longer than nothing".into()),
+        other => other.map_err(|error| error.to_string()),
+    }
 }
 
 fn octal(text: &str) -> Result<u32, String> {
@@ -289,15 +300,6 @@ impl StartArgs {
             StrategyArg::Unattached => Strategy::Unattached,
             StrategyArg::Daemon => Strategy::Daemon,
         };
-        if matches!(self.on_crash, OnCrashArg::Keep) {
-            let why = "this version cannot keep the process running while its pump is replaced";
-            return Err(StartError::Role {
-                status: 125,
-                text: format!("option --on-crash keep: {why}"),
-                hint: Some("leave it out, or use --on-crash respawn".into()),
-            }
-            .into());
-        }
         let restart = match (self.no_auto, self.restart) {
             (true, _) | (false, RestartArg::Never) => Restart::Never,
             (false, RestartArg::Always) => Restart::Always,
@@ -312,10 +314,17 @@ impl StartArgs {
             .stop(self.stop_signal, self.stop_timeout)
             .setup_timeout(self.setup_timeout)
             .buffer_limit(self.buffer_limit)
+            .on_crash(match self.on_crash {
+                OnCrashArg::Respawn => OnCrash::Respawn,
+                OnCrashArg::Keep => OnCrash::Keep,
+            })
             .relay(!self.no_relay)
             .executable(crate::role::own_executable());
         if matches!(self.ready, ReadyArg::Notify) {
             start = start.ready_notify(self.ready_timeout);
+        }
+        if let Some(timeout) = self.hook_timeout {
+            start = start.hook_timeout(timeout);
         }
         if let Some(count) = self.max_restarts {
             start = start.max_restarts(count);

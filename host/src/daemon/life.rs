@@ -1,13 +1,18 @@
 //! What a daemon does next, decided without doing anything: `step(event) -> actions`.
 //!
 //! A daemon keeps one pump alive. When the pump dies, it ends what the pump left, and spawns another one: at
-//! once if the dead one had run for long enough, else after a pause that grows. No I/O, no clock, no pid.
+//! once if the dead one had run for long enough, else after a pause that grows. With `keep` it ends nothing: the next
+//! pump takes the process over, also when the group is ending and the dead pump had not finished that. No I/O, no
+//! clock, no pid.
 
 use crate::backoff::pause;
 use crate::launch::Policy;
 use crate::lifecycle::{KILL_AGAIN, TERM_GRACE};
 use crate::state::State;
 use std::time::Duration;
+
+/// How many pumps may try in a row to end a group in order, with everything delivered.
+const MOST_TRIES: u8 = 3;
 
 /// Where in its life the daemon is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,8 +42,9 @@ pub(crate) enum Event {
     PumpGivesUp,
     /// The pump got SIGTERM.
     PumpTerminated,
-    /// The pump died; `jitter`: 0 to 200 per mille for a pause.
-    PumpDied { ran: Duration, jitter: u16 },
+    /// The pump died; `jitter`: 0 to 200 per mille for a pause, `unfinished`: with `keep`, the process is still to be
+    /// dealt with, or what it has written.
+    PumpDied { ran: Duration, jitter: u16, unfinished: bool },
     /// The pump could not be started.
     PumpNotStarted { jitter: u16 },
     /// Nothing is left of what the pump left.
@@ -114,6 +120,8 @@ pub(crate) struct Life {
     last: (Duration, u16),
     terminated: bool,
     pump_terminated: bool,
+    /// Pumps that have tried to end the group.
+    tries: u8,
 }
 
 impl Life {
@@ -130,6 +138,7 @@ impl Life {
             last: (Duration::ZERO, 0),
             terminated: false,
             pump_terminated: false,
+            tries: 0,
         };
         let actions = if succeeding { Vec::new() } else { vec![Action::SpawnPump] };
         (life, actions)
@@ -143,6 +152,11 @@ impl Life {
     /// Whether the group is about to end.
     pub(crate) fn is_ending(&self) -> bool {
         self.ending
+    }
+
+    /// Whether the group is about to end as it was asked to.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.ending && !self.failed
     }
 
     /// Unstable deaths in a row, which the pumps count on.
@@ -185,9 +199,11 @@ impl Life {
                     self.end(out);
                 }
             }
-            Event::PumpDied { ran, jitter } if self.phase == Phase::Up => self.pump_died((ran, jitter), out),
+            Event::PumpDied { ran, jitter, unfinished } if self.phase == Phase::Up => {
+                self.pump_died((ran, jitter), unfinished, out);
+            }
             Event::PumpNotStarted { jitter } if self.phase == Phase::Up => {
-                self.pump_died((Duration::ZERO, jitter), out);
+                self.pump_died((Duration::ZERO, jitter), false, out);
             }
             Event::Swept if self.phase == Phase::Sweeping => self.swept(out),
             Event::Flooded if self.phase == Phase::Up => out.push(Action::KillPump),
@@ -213,13 +229,22 @@ impl Life {
     fn spawn(&mut self, out: &mut Vec<Action>) {
         self.phase = Phase::Up;
         self.pump_terminated = false;
-        out.push(Action::State(State::Starting));
+        out.push(Action::State(if self.ending { State::Stopping } else { State::Starting }));
         out.push(Action::SpawnPump);
     }
 
-    fn pump_died(&mut self, last: (Duration, u16), out: &mut Vec<Action>) {
+    fn pump_died(&mut self, last: (Duration, u16), unfinished: bool, out: &mut Vec<Action>) {
         self.last = last;
-        self.sweep(out);
+        if !self.policy.keeps() || !self.executed || self.failed {
+            self.sweep(out)
+        } else if !self.ending {
+            self.go_on(out)
+        } else if unfinished && self.tries < MOST_TRIES {
+            self.tries += 1;
+            self.spawn(out)
+        } else {
+            self.sweep(out)
+        }
     }
 
     fn sweep(&mut self, out: &mut Vec<Action>) {
@@ -238,6 +263,11 @@ impl Life {
             let outcome = if self.failed { Outcome::GaveUp } else { Outcome::Ended };
             return self.go(outcome, out);
         }
+        self.go_on(out);
+    }
+
+    /// The next pump: at once, after a pause, or never.
+    fn go_on(&mut self, out: &mut Vec<Action>) {
         let (ran, jitter) = self.last;
         // What could not even be started was not stable, however short a stable run may be.
         if !ran.is_zero() && ran >= self.policy.stable {
@@ -246,7 +276,13 @@ impl Life {
         }
         self.unstable = self.unstable.saturating_add(1);
         if self.policy.gives_up(self.unstable) {
-            return self.go(Outcome::GaveUp, out);
+            if !self.policy.keeps() {
+                return self.go(Outcome::GaveUp, out);
+            }
+            // The process runs still.
+            self.ending = true;
+            self.failed = true;
+            return self.sweep(out);
         }
         match pause(&self.policy, self.unstable, jitter) {
             Duration::ZERO => self.spawn(out),
@@ -269,7 +305,7 @@ impl Life {
             Phase::Up => out.push(Action::StopPump),
             Phase::Pausing => {
                 out.push(Action::Disarm(Timer::Backoff));
-                self.sweep(out);
+                if self.policy.keeps() { self.spawn(out) } else { self.sweep(out) }
             }
             Phase::Succeeding | Phase::Sweeping | Phase::Over => {}
         }

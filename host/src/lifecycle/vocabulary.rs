@@ -3,10 +3,27 @@
 use crate::state::State;
 use std::time::Duration;
 
+/// What a pump finds when it begins: what the one before it left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Inherited {
+    /// The start of the group has succeeded.
+    pub(crate) executed: bool,
+    /// The process ended and is not to be respawned by itself.
+    pub(crate) held: bool,
+    /// Unstable deaths in a row.
+    pub(crate) unstable: u32,
+    /// The process was kept: it runs, or its end has not been dealt with.
+    pub(crate) kept: bool,
+    /// The end of the group is wanted.
+    pub(crate) stop_wanted: bool,
+    /// A restart of the process is wanted.
+    pub(crate) restart_wanted: bool,
+}
+
 /// Where in its life the pump is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Phase {
-    /// The monitors are being set up.
+    /// The monitors are being set up; a process that was kept runs.
     Preparing,
     /// The relay was asked to stop reading, so that no byte comes before its event.
     Holding,
@@ -59,6 +76,8 @@ pub(crate) enum Event {
     KillAsked,
     /// The daemon is gone.
     DaemonDied,
+    /// This pump could not become the daemon.
+    NotReplaced,
     /// A hook failed, or a monitor was not ready in time: the relay is gone.
     HookFailed,
     /// The monitors have ended.
@@ -148,5 +167,7 @@ pub(crate) enum Action {
     Finish,
     /// Execute a new daemon.
     StartDaemon,
+    /// Become the daemon, in place: the process stays a child of this one.
+    BecomeDaemon,
     Leave(Outcome),
 }

@@ -1,21 +1,26 @@
 //! How a pump begins: takes over what it was given, lays the program out, and starts its relay.
 
+use super::intake::Intake;
 use super::mail::Mail;
-use super::{FAILED, Pump, crash_file, relay, sink};
+use super::{FAILED, Pump, Started, crash_file, relay, sink};
 use crate::control::Server;
+use crate::delivery::Verdict;
 use crate::ending::Ending;
 use crate::frames::Link;
-use crate::launch::{Strategy, number};
-use crate::lifecycle::{Lifecycle, Timer};
+use crate::launch::{Limit, Program, Strategy, number};
+use crate::lifecycle::{Inherited, Lifecycle, Timer};
 use crate::notify::Ear;
 use crate::program;
 use crate::role::{self, Group, RoleError, attempt};
+use crate::spool::SPOOL_BYTES;
 use crate::state::Member;
 use crate::sys::signals::Signals;
-use crate::sys::{family, fd};
+use crate::sys::{clock, family, fd, limits};
 use nix::sys::signal::Signal;
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 impl Pump {
     pub(super) fn begin(mut group: Group) -> Result<Self, RoleError> {
@@ -33,6 +38,13 @@ impl Pump {
         )]
         let mask = umask.bits().into();
         group.launch.program.umask.get_or_insert(mask);
+        let file_size = match group.launch.policy.keeps() {
+            true => attempt("raise the limit of file sizes", limits::allow_files_of(SPOOL_BYTES as u64))?,
+            false => None,
+        };
+        if let Some(soft) = file_size {
+            restore_file_size(&mut group.launch.program, soft);
+        }
         let mut environment = program::environment(&group.launch.program, &group.environment);
         let ear = match group.launch.policy.ready_within {
             Some(_) => Some(attempt("listen for readiness", Ear::open(&group.directory()))?),
@@ -60,20 +72,30 @@ impl Pump {
             Some(stdin) => stdin,
             None => attempt("open /dev/null", fd::null())?,
         };
+        let kept = Kept::find(&group);
         let mail = attempt("make the letter boxes", Mail::new(group.launch.monitors.len(), group.page))?;
         let mail = Arc::new(mail);
-        let start = relay_start(&mut group, &mail, &environment)?;
+        let start = relay_start(&mut group, &mail, &environment, kept.as_ref())?;
         let thread = std::thread::Builder::new().name("relay".into()).spawn(move || relay::run(start));
         attempt("start the relay", thread)?;
         let page = group.page;
-        let (lifecycle, actions) = Lifecycle::new(
-            group.launch.policy.clone(),
-            strategy,
-            page.executed(),
-            page.held(),
-            page.unstable(),
-        );
-        let ending = Ending::new(group.launch.policy.stop_signal);
+        let inherited = Inherited {
+            executed: page.executed(),
+            held: page.held(),
+            unstable: page.unstable(),
+            kept: kept.is_some(),
+            stop_wanted: page.stop_wanted(),
+            restart_wanted: page.restart_wanted(),
+        };
+        let (lifecycle, actions) = Lifecycle::new(group.launch.policy.clone(), strategy, inherited);
+        let mut ending = Ending::new(group.launch.policy.stop_signal);
+        let (process, watch) = match kept {
+            Some(Kept { started, watch }) => {
+                ending.take_stranger(started.pid);
+                (Some(started), watch)
+            }
+            None => (None, None),
+        };
         let mut pump = Self {
             group,
             lifecycle,
@@ -86,14 +108,18 @@ impl Pump {
             parent,
             ear,
             timers: [None; Timer::ALL.len()],
-            process: None,
-            watch: None,
+            process,
+            watch,
+            umask,
+            file_size,
+            adopted: process.is_some(),
             dead: None,
             ending,
             events: VecDeque::new(),
             executed: page.executed(),
             restarting: Vec::new(),
             stopping: Vec::new(),
+            verdict: Verdict::Other,
             failure: None,
             last_status: FAILED,
             status: None,
@@ -103,13 +129,49 @@ impl Pump {
     }
 }
 
+/// The program gets the limit that the caller had, unless it was started with one of its own.
+fn restore_file_size(program: &mut Program, soft: u64) {
+    #[cfg_attr(target_os = "linux", expect(clippy::useless_conversion, reason = "the type differs on macOS"))]
+    let resource = u32::try_from(libc::RLIMIT_FSIZE).unwrap_or_default();
+    if program.limits.iter().all(|limit| limit.resource != resource) {
+        let hard = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE);
+        program.limits.push(Limit { resource, soft, hard: hard.map_or(soft, |(_, hard)| hard) });
+    }
+}
+
+/// A process that the pump before has left running, or whose end it had not dealt with.
+struct Kept {
+    started: Started,
+    watch: Option<OwnedFd>,
+}
+
+impl Kept {
+    fn find(group: &Group) -> Option<Self> {
+        let watch = group.process.as_ref().and_then(|watch| watch.try_clone().ok());
+        let page = group.page;
+        let pid = page.pids().process;
+        if !group.launch.policy.keeps() || !page.executed() || pid == 0 {
+            return None;
+        }
+        let ran = Duration::from_nanos(clock::monotonic_ns().saturating_sub(page.since_monotonic_ns()));
+        let at = Instant::now().checked_sub(ran).unwrap_or_else(Instant::now);
+        // One that was being executed when the pump died has written no more than its number.
+        if family::runs(pid, 0) {
+            page.set_member(Member::Process, pid);
+        }
+        Some(Self { started: Started { pid, at }, watch: watch.or_else(|| family::watch(pid)) })
+    }
+}
+
 /// Everything that the relay starts with.
 fn relay_start(
     group: &mut Group,
     mail: &Arc<Mail>,
     environment: &[(Vec<u8>, Vec<u8>)],
+    kept: Option<&Kept>,
 ) -> Result<relay::Start, RoleError> {
     let page = group.page;
+    page.delivery().begin();
     let (why, cut_bytes) = page.why();
     let message = match group.take(number::MESSAGE) {
         Some(fd) => attempt("read the message", fd::read_from_start(&fd))?,
@@ -133,6 +195,12 @@ fn relay_start(
             None
         }
     };
+    let spool = match &group.spool {
+        Some(spool) => Some(attempt("keep the spool", spool.try_clone())?),
+        None => None,
+    };
+    let intake = Intake::new(streams, group.open_recent(), spool, page.delivery());
+    let intake = attempt("go on with what was taken from the streams", intake)?;
     let environment = environment.iter().map(|(key, value)| [key.as_slice(), b"=", value].concat()).collect();
     Ok(relay::Start {
         mail: Arc::clone(mail),
@@ -140,12 +208,17 @@ fn relay_start(
         settings: Arc::new(launch.settings(environment)),
         monitors: launch.monitors.clone(),
         executable: role::own_executable(),
-        streams,
+        intake,
         sinks,
         why,
         message,
         cut_bytes,
-        recent: group.open_recent(),
+        kept: kept.map(|kept| relay::KeptProcess {
+            pid: kept.started.pid,
+            restarts: u32::try_from(page.restarts()).unwrap_or(u32::MAX),
+            mono_ns: page.since_monotonic_ns(),
+            wall_ns: page.since_ns(),
+        }),
         crash,
     })
 }

@@ -2,6 +2,7 @@
 
 use super::mail::Command;
 use super::{FAILED, Pump, Started};
+use crate::delivery::Verdict;
 use crate::frames::Frame;
 use crate::launch::{Strategy, number};
 use crate::lifecycle::{Action, Event, FINISH_TIMEOUT, Outcome, Timer};
@@ -9,8 +10,8 @@ use crate::notify;
 use crate::role::{Extra, Role};
 use crate::state::{Member, State};
 use crate::sys::family::{self, Exit};
-use crate::sys::{clock, fd, spawn};
-use std::os::fd::AsFd;
+use crate::sys::{clock, fd, limits, spawn};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 impl Pump {
@@ -64,6 +65,7 @@ impl Pump {
             Action::AnnounceTerm => self.tell(&Frame::Terminated),
             Action::Finish => self.mail.command(Command::Finish { within: FINISH_TIMEOUT }),
             Action::StartDaemon => self.start_daemon(),
+            Action::BecomeDaemon => self.become_daemon(),
             Action::Leave(outcome) => self.leave(outcome),
         }
     }
@@ -92,12 +94,21 @@ impl Pump {
     pub(super) fn spawn(&mut self) {
         let page = self.group.page;
         let program = &self.group.launch.program;
-        let [stdout, stderr] = &self.group.streams;
+        let [stdout, stderr] = match self.writing_ends() {
+            Ok(ends) => ends,
+            Err(error) => return self.spawn_failed(125, &format!("unable to open its streams: {error}")),
+        };
+        let keeps = self.group.launch.policy.keeps();
+        let again = self.executed;
+        if keeps {
+            // Before it runs: this pump may be killed before the next line.
+            page.process_started(again);
+        }
         let child = spawn::Child {
             candidates: &self.prepared.candidates,
             arguments: &self.prepared.arguments,
             environment: &self.prepared.environment,
-            descriptors: vec![(self.stdin.as_fd(), 0), (stdout.1.as_fd(), 1), (stderr.1.as_fd(), 2)],
+            descriptors: vec![(self.stdin.as_fd(), 0), (stdout.as_fd(), 1), (stderr.as_fd(), 2)],
             directory: Some(&self.prepared.directory),
             identity: program.identity.as_ref(),
             limits: &program.limits,
@@ -106,29 +117,49 @@ impl Pump {
             session: true,
             detached: false,
             default_signals: true,
-            parent_death_signal: Some(self.group.launch.policy.stop_signal),
+            parent_death_signal: (!keeps).then_some(self.group.launch.policy.stop_signal),
             pid_slot: Some(page.slot(Member::Process)),
         };
         match spawn::spawn(&child) {
             Ok(pid) => {
                 self.process = Some(Started { pid, at: Instant::now() });
                 self.watch = family::watch(pid);
-                page.process_started(std::mem::replace(&mut self.executed, true));
+                self.adopted = false;
+                self.executed = true;
+                if !keeps {
+                    page.process_started(again);
+                }
                 page.set_member(Member::Process, pid);
                 self.events.push_front(Event::Spawned);
             }
             Err(error) => {
-                page.set_member(Member::Process, 0);
-                let status = error.status();
-                log::error!("unable to execute the program: {error}");
-                self.note_exit(Exit { code: Some(i32::from(status)), signal: None, core: false });
-                let file = String::from_utf8_lossy(&self.group.launch.program.file).into_owned();
-                let text = format!("{file}: {error}");
-                self.refuse_restarts(&text);
-                self.failure.get_or_insert((status, text, None));
-                self.events.push_front(Event::SpawnFailed);
+                if keeps && again {
+                    page.process_not_started();
+                }
+                self.spawn_failed(error.status(), &error.to_string());
             }
         }
+    }
+
+    /// What the program gets as stdout and stderr. One that is kept holds a reading end as well, so that it waits
+    /// rather than dies while no role is there to read.
+    fn writing_ends(&self) -> std::io::Result<[OwnedFd; 2]> {
+        let [(_, stdout), (_, stderr)] = &self.group.streams;
+        if self.group.launch.policy.keeps() {
+            return Ok([fd::both_ways(stdout)?, fd::both_ways(stderr)?]);
+        }
+        Ok([stdout.try_clone()?, stderr.try_clone()?])
+    }
+
+    fn spawn_failed(&mut self, status: u8, error: &str) {
+        self.group.page.set_member(Member::Process, 0);
+        log::error!("unable to execute the program: {error}");
+        self.note_exit(Exit { code: Some(i32::from(status)), signal: None, core: false });
+        let file = String::from_utf8_lossy(&self.group.launch.program.file).into_owned();
+        let text = format!("{file}: {error}");
+        self.refuse_restarts(&text);
+        self.failure.get_or_insert((status, text, None));
+        self.events.push_front(Event::SpawnFailed);
     }
 
     /// Those who wait for the new process hear why there is none; the group goes on trying.
@@ -147,6 +178,7 @@ impl Pump {
             count: u32::try_from(page.restarts()).unwrap_or(u32::MAX),
             mono_ns: clock::monotonic_ns(),
             wall_ns: clock::wall_ns(),
+            kept: false,
         });
     }
 
@@ -183,15 +215,48 @@ impl Pump {
             count: u32::try_from(page.restarts()).unwrap_or(u32::MAX),
             mono_ns: clock::monotonic_ns(),
             wall_ns: clock::wall_ns(),
+            kept: self.adopted,
         });
     }
 
     pub(super) fn reap(&mut self) {
-        if let Some(process) = self.process.take() {
-            family::reap(process.pid);
-        }
         self.dead = None;
         self.group.page.set_member(Member::Process, 0);
+        let Some(process) = self.process.take() else { return };
+        if std::mem::replace(&mut self.adopted, false) {
+            self.ending.leave_stranger();
+            self.tell(&Frame::Reap { process_pid: process.pid });
+        } else {
+            family::reap(process.pid);
+        }
+    }
+
+    /// Executes the daemon in this process: it stays the process's parent, and the new pump is its child.
+    pub(super) fn become_daemon(&mut self) {
+        use immortal_monitor_api::abi;
+        let page = self.group.page;
+        let pid = nix::unistd::getpid().as_raw();
+        let daemon = page.pids().daemon;
+        let (why, cut_bytes) = page.why();
+        page.set_why(abi::WHY_DAEMON_RESTART, 0);
+        page.count_restart(Member::Daemon);
+        page.count_restart(Member::Pump);
+        page.delivery().set_verdict(Verdict::Other);
+        page.set_member(Member::Daemon, pid);
+        page.set_member(Member::Pump, 0);
+        nix::sys::stat::umask(self.umask);
+        if let Some(soft) = self.file_size
+            && let Err(error) = limits::set_file_size(soft)
+        {
+            log::debug!("restoring the limit of file sizes: {error}");
+        }
+        let watch = self.watch.as_ref().and_then(|watch| watch.try_clone().ok());
+        let error = self.group.become_daemon(watch);
+        log::error!("unable to become the daemon: {error}");
+        page.set_why(why, cut_bytes);
+        page.set_member(Member::Daemon, daemon);
+        page.set_member(Member::Pump, pid);
+        self.events.push_back(Event::NotReplaced);
     }
 
     pub(super) fn start_daemon(&mut self) {
@@ -214,6 +279,15 @@ impl Pump {
     pub(super) fn leave(&mut self, outcome: Outcome) {
         let page = self.group.page;
         log::info!("the pump leaves: {outcome:?}");
+        page.delivery().set_verdict(match outcome {
+            Outcome::Crashed => self.verdict,
+            Outcome::StartFailed
+            | Outcome::Ended
+            | Outcome::Failed
+            | Outcome::GaveUp
+            | Outcome::Killed
+            | Outcome::HandedOver => Verdict::Other,
+        });
         let (status, text, hint) = self.failure.take().unwrap_or_else(|| {
             let name = &self.group.launch.name;
             (FAILED, format!("group {name}: it was stopped before the program ran"), None)

@@ -5,7 +5,7 @@ use crate::sys::family::Exit;
 use crate::sys::wake::Waker;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,9 +17,10 @@ pub(super) enum Command {
     /// Read.
     Read,
     /// The process was executed: tell the monitors, then read.
-    Spawned { process_pid: i32, respawn: bool, count: u32, mono_ns: u64, wall_ns: u64 },
+    /// `kept`: it is not new, and an earlier pump may have told some of them.
+    Spawned { process_pid: i32, respawn: bool, count: u32, mono_ns: u64, wall_ns: u64, kept: bool },
     /// The process died: deliver what it had written, tell the monitors, and say so.
-    Exited { process_pid: i32, exit: Exit, ran: Duration, count: u32, mono_ns: u64, wall_ns: u64 },
+    Exited { process_pid: i32, exit: Exit, ran: Duration, count: u32, mono_ns: u64, wall_ns: u64, kept: bool },
     /// Let the monitors end in order within this span, and say so.
     Finish { within: Duration },
 }
@@ -35,8 +36,8 @@ pub(super) enum Notice {
     Delivered,
     /// The monitors have ended.
     Finished,
-    /// A hook failed; the relay has ended.
-    Failed { text: String, hint: Option<String> },
+    /// A hook failed, or something else that the relay or a monitor cannot go on without; the relay has ended.
+    Failed { text: String, hint: Option<String>, in_hook: bool },
     /// A monitor asks for a restart of the process.
     Restart,
     /// A monitor asks for the end of the group.
@@ -54,6 +55,8 @@ pub(super) struct Mail {
     pub(super) main: Waker,
     /// Monitors that said `ready` after their `setup`, by their index.
     ready: Vec<AtomicBool>,
+    /// Up to where each stream is safe with a monitor, plus one; 0: it said nothing.
+    durable: Vec<[AtomicU64; 2]>,
     /// What the monitors report of themselves: label, key, value.
     reports: Mutex<Vec<(String, String, String)>>,
     page: Page,
@@ -67,6 +70,7 @@ impl Mail {
             relay: Waker::new()?,
             main: Waker::new()?,
             ready: (0..monitor_count).map(|_| AtomicBool::new(false)).collect(),
+            durable: (0..monitor_count).map(|_| Default::default()).collect(),
             reports: Mutex::default(),
             page,
         })
@@ -99,6 +103,17 @@ impl Mail {
 
     pub(super) fn is_ready(&self, monitor: usize) -> bool {
         self.ready.get(monitor).is_some_and(|flag| flag.load(Ordering::SeqCst))
+    }
+
+    pub(super) fn set_durable(&self, monitor: usize, stream: usize, offset: u64) {
+        if let Some(word) = self.durable.get(monitor).and_then(|streams| streams.get(stream)) {
+            word.store(offset.saturating_add(1), Ordering::SeqCst);
+        }
+    }
+
+    /// Up to where a stream is safe with a monitor, if it says so.
+    pub(super) fn durable(&self, monitor: usize, stream: usize) -> Option<u64> {
+        self.durable.get(monitor)?.get(stream)?.load(Ordering::SeqCst).checked_sub(1)
     }
 
     /// Shows a monitor's value in `status`; an empty one removes it.

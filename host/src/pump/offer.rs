@@ -3,6 +3,7 @@
 use super::mail::{Mail, Notice};
 use crate::loader::{Pids, Services, Settings};
 use crate::state::Page;
+use immortal_monitor_api::abi;
 use std::sync::Arc;
 
 /// The pump, as one monitor sees it.
@@ -25,7 +26,7 @@ impl Services for Offer {
 
     fn fail(&self, text: &str) {
         let text = format!("monitor {}: {text}", self.label);
-        self.mail.notice(Notice::Failed { text, hint: None });
+        self.mail.notice(Notice::Failed { text, hint: None, in_hook: false });
     }
 
     fn ready(&self) {
@@ -60,7 +61,12 @@ impl Services for Offer {
     }
 
     fn durable(&self, stream: u32, offset: u64) {
-        log::trace!("{}: stream {stream} is durable up to {offset}", self.label);
+        let stream = match stream {
+            abi::STREAM_STDOUT => 0,
+            abi::STREAM_STDERR => 1,
+            _ => return,
+        };
+        self.mail.set_durable(self.index, stream, offset);
     }
 
     fn report(&self, key: &[u8], value: &[u8]) {

@@ -9,21 +9,23 @@
 //! delivers before an `exit` is what was in the streams at that moment, which is all that the dead process had
 //! written.
 
+use super::intake::{Chunk, Intake, Taken};
 use super::mail::{Command, Mail, Notice};
 use super::offer::Offer;
 use super::sink::Sink;
+use crate::delivery::{Delivery, Hook};
 use crate::loader::{
     self, Checked, Dispositions, Event, EventKind, Instance, Output, Readiness, Settings, SetupArgs, Stream,
     Why,
 };
-use crate::recent::{CHUNK_BYTES, Ring};
+use crate::recent::CHUNK_BYTES;
 use crate::state::Page;
 use crate::sys::{clock, fd};
+use immortal_monitor_api::abi;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,28 +45,39 @@ pub(super) struct Start {
     pub(super) monitors: Vec<Checked>,
     /// The executable that runs the check of a library that has changed since the start.
     pub(super) executable: PathBuf,
-    /// Reading ends of stdout and stderr.
-    pub(super) streams: [OwnedFd; 2],
+    pub(super) intake: Intake,
     /// Development: where the streams are copied to.
     pub(super) sinks: [Sink; 2],
     pub(super) why: u32,
     pub(super) message: Vec<u8>,
     pub(super) cut_bytes: u64,
-    /// The file of the recent output.
-    pub(super) recent: Option<File>,
+    /// The process that was kept running, if it was.
+    pub(super) kept: Option<KeptProcess>,
     /// Keeps an unattached pump's stderr within bounds.
     pub(super) crash: Option<super::crash_file::CrashFile>,
+}
+
+/// The process of the pump before.
+pub(super) struct KeptProcess {
+    pub(super) pid: i32,
+    /// How many times the group had respawned it.
+    pub(super) restarts: u32,
+    /// When it was started.
+    pub(super) mono_ns: u64,
+    pub(super) wall_ns: u64,
 }
 
 /// Why the relay ended.
 struct Failure {
     text: String,
     hint: Option<String>,
+    /// A hook failed.
+    in_hook: bool,
 }
 
 impl From<loader::HookError> for Failure {
     fn from(error: loader::HookError) -> Self {
-        Self { text: error.to_string(), hint: None }
+        Self { text: error.to_string(), hint: None, in_hook: true }
     }
 }
 
@@ -74,20 +87,23 @@ pub(super) fn run(start: Start) {
     let result = Relay::prepare(start).and_then(Relay::serve);
     match result {
         Ok(()) => mail.notice(Notice::Finished),
-        Err(Failure { text, hint }) => mail.notice(Notice::Failed { text, hint }),
+        Err(Failure { text, hint, in_hook }) => mail.notice(Notice::Failed { text, hint, in_hook }),
     }
+}
+
+/// A monitor at work.
+struct Seat {
+    /// Its index among those of the group.
+    index: usize,
+    instance: Instance,
 }
 
 struct Relay {
     mail: Arc<Mail>,
-    page: Page,
-    instances: Vec<Instance>,
-    streams: [OwnedFd; 2],
+    delivery: Delivery,
+    seats: Vec<Seat>,
+    intake: Intake,
     sinks: [Sink; 2],
-    offsets: [u64; 2],
-    /// Made at the first byte.
-    ring: Option<Ring>,
-    recent: Option<File>,
     reading: bool,
     gather: Duration,
     grown: [bool; 2],
@@ -97,25 +113,24 @@ struct Relay {
 impl Relay {
     /// Loads and sets up every monitor, waits until all are ready, and delivers what was left in the streams.
     fn prepare(start: Start) -> Result<Self, Failure> {
-        let Start { mail, page, settings, monitors, executable, streams, sinks, .. } = start;
+        let Start { mail, page, settings, monitors, executable, intake, sinks, .. } = start;
         let mut relay = Self {
-            instances: Vec::with_capacity(monitors.len()),
-            offsets: [page.offset(0), page.offset(1)],
-            ring: None,
-            recent: start.recent,
+            seats: Vec::with_capacity(monitors.len()),
+            delivery: page.delivery(),
+            intake,
             reading: false,
             gather: GATHER,
             grown: [false; 2],
             crash: start.crash,
             mail,
-            page,
-            streams,
             sinks,
         };
         let dispositions = Dispositions::snapshot();
         for (index, checked) in monitors.iter().enumerate() {
-            let library = loader::load_trusted(checked, &executable, &settings, log::max_level())
-                .map_err(|error| Failure { text: loader::chain(&error), hint: error.hint() })?;
+            let library =
+                loader::load_trusted(checked, &executable, &settings, log::max_level()).map_err(|error| {
+                    Failure { text: loader::chain(&error), hint: error.hint(), in_hook: false }
+                })?;
             let offer = Offer {
                 mail: Arc::clone(&relay.mail),
                 settings: Arc::clone(&settings),
@@ -124,14 +139,42 @@ impl Relay {
                 index,
             };
             let host = loader::publish(&checked.label, Arc::new(offer), log::max_level());
+            relay.delivery.enter(index, Hook::Create);
             let instance = Instance::create(&library, host, &checked.options)?;
+            relay.delivery.leave();
             dispositions.restore_after(&checked.label);
             log::info!("monitor {} ({} {}) is loaded", checked.label, checked.name, checked.version);
-            relay.instances.push(instance);
+            relay.seats.push(Seat { index, instance });
         }
         let labels: Vec<String> = monitors.iter().map(|monitor| monitor.label.clone()).collect();
-        relay.set_up(start.why, &start.message, start.cut_bytes)?;
+        let why = match start.why {
+            abi::WHY_PUMP_START => Why::PumpStart,
+            abi::WHY_DAEMON_RESTART => Why::DaemonRestart,
+            _ => Why::PumpRestart,
+        };
+        let args = SetupArgs {
+            why,
+            kept: start.kept.is_some(),
+            process_pid: start.kept.as_ref().map(|kept| kept.pid),
+            message: &start.message,
+            cut_bytes: start.cut_bytes,
+            first_offset: [0; 2],
+        };
+        relay.set_up(args)?;
         dispositions.restore_after(&labels.join(", "));
+        if let Some(kept) = &start.kept {
+            // Before its first byte: the pump that started it may have died before it could tell everybody.
+            relay.obey(Command::Spawned {
+                process_pid: kept.pid,
+                respawn: kept.restarts > 0,
+                count: kept.restarts,
+                mono_ns: kept.mono_ns,
+                wall_ns: kept.wall_ns,
+                kept: true,
+            })?;
+            relay.reading = false;
+        }
+        relay.deliver(true)?;
         for stream in 0..2 {
             relay.deliver_waiting(stream)?;
         }
@@ -140,25 +183,31 @@ impl Relay {
         Ok(relay)
     }
 
-    fn set_up(&mut self, why: u32, message: &[u8], cut_bytes: u64) -> Result<(), Failure> {
-        use immortal_monitor_api::abi;
-        let why = match why {
-            abi::WHY_PUMP_START => Why::PumpStart,
-            abi::WHY_DAEMON_RESTART => Why::DaemonRestart,
-            _ => Why::PumpRestart,
-        };
-        let args =
-            SetupArgs { why, kept: false, process_pid: None, message, cut_bytes, first_offset: self.offsets };
+    fn set_up(&mut self, args: SetupArgs<'_>) -> Result<(), Failure> {
+        let offsets = self.delivery.standing().offsets;
         let mut pending = Vec::new();
-        for (index, instance) in self.instances.iter_mut().enumerate() {
-            if instance.setup(&args)? == Readiness::Pending {
-                pending.push(index);
+        for seat in &mut self.seats {
+            let next = |stream: usize| self.delivery.done(seat.index, stream).max(offsets[stream]);
+            let args = SetupArgs { first_offset: [next(0), next(1)], ..args };
+            self.delivery.enter(seat.index, Hook::Setup);
+            if seat.instance.setup(&args)? == Readiness::Pending {
+                pending.push(seat.index);
             }
+            self.delivery.leave();
         }
         while !pending.iter().all(|index| self.mail.is_ready(*index)) {
             let mut fds = [PollFd::new(self.mail.relay.as_fd(), PollFlags::POLLIN)];
             wait(&mut fds, None).map_err(|error| broken("waiting for the monitors", error))?;
             self.mail.relay.clear();
+        }
+        if self.intake.has_spool() {
+            for seat in &self.seats {
+                for stream in 0..2 {
+                    if let Some(offset) = self.mail.durable(seat.index, stream) {
+                        self.delivery.set_durable(seat.index, stream, offset);
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -194,9 +243,9 @@ impl Relay {
                 self.mail.notice(Notice::Held);
             }
             Command::Read => self.reading = true,
-            Command::Spawned { process_pid, respawn, count, mono_ns, wall_ns } => {
+            Command::Spawned { process_pid, respawn, count, mono_ns, wall_ns, kept } => {
                 let kind = if respawn { EventKind::Respawn } else { EventKind::Spawn };
-                self.tell(&Event {
+                let event = Event {
                     kind,
                     process_pid,
                     code: None,
@@ -207,15 +256,16 @@ impl Relay {
                     mono_ns,
                     wall_ns,
                     ran_ns: 0,
-                })?;
+                };
+                self.tell(&event, 2 * u64::from(count) + 1, kept)?;
                 self.reading = true;
             }
-            Command::Exited { process_pid, exit, ran, count, mono_ns, wall_ns } => {
+            Command::Exited { process_pid, exit, ran, count, mono_ns, wall_ns, kept } => {
                 self.reading = false;
                 for stream in 0..2 {
                     self.deliver_waiting(stream)?;
                 }
-                self.tell(&Event {
+                let event = Event {
                     kind: EventKind::Exit,
                     process_pid,
                     code: exit.code,
@@ -226,7 +276,8 @@ impl Relay {
                     mono_ns,
                     wall_ns,
                     ran_ns: u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX),
-                })?;
+                };
+                self.tell(&event, 2 * u64::from(count) + 2, kept)?;
                 self.mail.notice(Notice::Delivered);
             }
             Command::Finish { .. } => {}
@@ -234,16 +285,31 @@ impl Relay {
         Ok(())
     }
 
-    fn tell(&mut self, event: &Event) -> Result<(), Failure> {
-        for instance in &mut self.instances {
-            instance.event(event)?;
+    /// Tells the monitors of an event; of one of a kept process, which another pump may have begun to tell, only
+    /// those that do not know of it.
+    fn tell(&mut self, event: &Event, number: u64, kept: bool) -> Result<(), Failure> {
+        let hook = match event.kind {
+            EventKind::Spawn => Hook::Spawn,
+            EventKind::Respawn => Hook::Respawn,
+            EventKind::Exit => Hook::Exit,
+        };
+        for seat in &mut self.seats {
+            if kept && self.delivery.told(seat.index) >= number {
+                continue;
+            }
+            self.delivery.enter(seat.index, hook);
+            seat.instance.event(event)?;
+            self.delivery.leave();
+            self.delivery.set_told(seat.index, number);
         }
         Ok(())
     }
 
     fn idle(&mut self) -> Result<(), Failure> {
-        for instance in &mut self.instances {
-            instance.idle()?;
+        for seat in &mut self.seats {
+            self.delivery.enter(seat.index, Hook::Idle);
+            seat.instance.idle()?;
+            self.delivery.leave();
         }
         if let Some(crash) = &mut self.crash {
             crash.trim();
@@ -255,9 +321,9 @@ impl Relay {
     fn read_both(&mut self) -> Result<Took, Failure> {
         let mut took = Took::Nothing;
         for stream in 0..2 {
-            match self.read(stream, CHUNK_BYTES)? {
-                (0, _) => {}
-                (count, asked) if count == asked => {
+            match self.pass_on(stream, CHUNK_BYTES)? {
+                Taken { count: 0, .. } => {}
+                Taken { count, room } if count == room => {
                     took = Took::Much;
                     self.grow(stream);
                 }
@@ -274,7 +340,7 @@ impl Relay {
         if std::mem::replace(&mut self.grown[stream], true) {
             return;
         }
-        if let Err(error) = fd::grow_pipe(&self.streams[stream], GROWN_PIPE_BYTES) {
+        if let Err(error) = fd::grow_pipe(self.intake.stream(stream), GROWN_PIPE_BYTES) {
             log::debug!("the pipe of a busy stream stays small: {error}");
             self.gather = GATHER_IN_SMALL_PIPE;
         }
@@ -283,10 +349,9 @@ impl Relay {
     /// Delivers exactly what waits in a stream at this moment: reading until it is empty need not end when a
     /// descendant writes on.
     fn deliver_waiting(&mut self, stream: usize) -> Result<(), Failure> {
-        let mut left =
-            fd::waiting(&self.streams[stream]).map_err(|error| broken("measuring a stream", error))?;
+        let mut left = self.intake.waiting(stream).map_err(|error| broken("measuring a stream", error))?;
         while left > 0 {
-            match self.read(stream, left)?.0 {
+            match self.pass_on(stream, left)?.count {
                 0 => break,
                 count => left -= count,
             }
@@ -294,74 +359,57 @@ impl Relay {
         Ok(())
     }
 
-    /// Reads at most this much of a stream and delivers it. Returns how much there was (0: nothing now) and how
-    /// much there was room for.
-    fn read(&mut self, stream: usize, most: usize) -> Result<(usize, usize), Failure> {
-        let mut ring = match self.ring.take() {
-            Some(ring) => ring,
-            None => self.make_ring()?,
-        };
-        let result = self.read_into(&mut ring, stream, most);
-        self.ring = Some(ring);
-        result
-    }
-
-    fn make_ring(&mut self) -> Result<Ring, Failure> {
-        Ring::new(self.recent.as_ref())
-            .or_else(|error| {
-                log::warn!("`logs` will show nothing: {error}");
-                Ring::new(None)
-            })
-            .map_err(|error| broken("making room for the output", error))
-    }
-
-    fn read_into(&mut self, ring: &mut Ring, stream: usize, most: usize) -> Result<(usize, usize), Failure> {
-        let (count, room) = loop {
-            let place = ring.place(most);
-            let room = place.len();
-            match nix::unistd::read(&self.streams[stream], place) {
-                Ok(count) => break (count, room),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Ok((0, room)),
-                Err(Errno::EFAULT) if self.recent.take().is_some() => {
-                    // The file has no room for its pages: from now on the memory is this process's own.
-                    log::warn!("`logs` shows nothing new: there is no room in the runtime directory");
-                    *ring = self.make_ring()?;
-                }
-                Err(error) => return Err(broken("reading a stream", error.into())),
-            }
-        };
-        if count == 0 {
-            return Ok((0, room));
+    /// Takes at most this much of a stream and delivers it.
+    fn pass_on(&mut self, stream: usize, most: usize) -> Result<Taken, Failure> {
+        let taken = self.intake.take(stream, most).map_err(|error| broken("taking from a stream", error))?;
+        if taken.count > 0 {
+            self.deliver(false)?;
         }
-        ring.took(count);
-        let data = ring.last(count);
-        let output = Output {
-            stream: if stream == 0 { Stream::Stdout } else { Stream::Stderr },
-            redelivered: false,
-            offset: self.offsets[stream],
-            mono_ns: clock::monotonic_ns(),
-            data,
-        };
-        for instance in &mut self.instances {
-            instance.output(&output)?;
+        Ok(taken)
+    }
+
+    /// Delivers what is pending to every monitor that has not got it.
+    fn deliver(&mut self, redelivered: bool) -> Result<(), Failure> {
+        let acknowledges_late = self.intake.has_spool();
+        let Some(Chunk { stream, offset, bytes }) = self.intake.pending() else { return Ok(()) };
+        let end = offset + bytes.len() as u64;
+        let hook = if stream == 0 { Hook::Stdout } else { Hook::Stderr };
+        let mono_ns = clock::monotonic_ns();
+        for seat in &mut self.seats {
+            let done = self.delivery.done(seat.index, stream).max(offset);
+            if done >= end {
+                continue;
+            }
+            let skipped = usize::try_from(done - offset).expect("it is less than the length of the chunk");
+            let output = Output {
+                stream: if stream == 0 { Stream::Stdout } else { Stream::Stderr },
+                redelivered,
+                offset: done,
+                mono_ns,
+                data: &bytes[skipped..],
+            };
+            if !acknowledges_late {
+                self.delivery.set_done(seat.index, stream, end);
+            }
+            self.delivery.enter(seat.index, hook);
+            seat.instance.output(&output)?;
+            self.delivery.leave();
+            self.delivery.set_done(seat.index, stream, end);
         }
         if let Some(crash) = &mut self.crash {
             crash.count_delivery();
         }
-        self.sinks[stream].write(data);
-        self.offsets[stream] += count as u64;
-        self.page.set_offset(stream, self.offsets[stream]);
-        Ok((count, room))
+        self.sinks[stream].write(bytes);
+        self.intake.acknowledge();
+        Ok(())
     }
 
     /// Sleeps until a command comes, with `streams` also until there is something to read, at most `within`.
     fn sleep(&mut self, within: Option<Duration>, streams: bool) -> Result<(), Failure> {
-        let [stdout, stderr] = &self.streams;
         let mut fds = [
             PollFd::new(self.mail.relay.as_fd(), PollFlags::POLLIN),
-            PollFd::new(stdout.as_fd(), PollFlags::POLLIN),
-            PollFd::new(stderr.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.intake.stream(0), PollFlags::POLLIN),
+            PollFd::new(self.intake.stream(1), PollFlags::POLLIN),
         ];
         let watched = if streams { 3 } else { 1 };
         wait(&mut fds[..watched], within).map_err(|error| broken("waiting for output", error))?;
@@ -378,18 +426,21 @@ impl Relay {
         let span = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
         let deadline_ns = clock::monotonic_ns().saturating_add(span);
         let mut result = Ok(());
-        for instance in &mut self.instances {
-            if let Err(error) = instance.finish(deadline_ns) {
+        for seat in &mut self.seats {
+            self.delivery.enter(seat.index, Hook::Finish);
+            if let Err(error) = seat.instance.finish(deadline_ns) {
                 log::error!("{error}");
                 result = Err(error.into());
             }
         }
-        for instance in self.instances {
-            if let Err(error) = instance.destroy() {
+        for seat in self.seats {
+            self.delivery.enter(seat.index, Hook::Destroy);
+            if let Err(error) = seat.instance.destroy() {
                 log::error!("{error}");
                 result = Err(error.into());
             }
         }
+        self.delivery.leave();
         result
     }
 }
@@ -402,7 +453,7 @@ enum Took {
 }
 
 fn broken(what: &str, error: io::Error) -> Failure {
-    Failure { text: format!("{what}: {error}"), hint: None }
+    Failure { text: format!("{what}: {error}"), hint: None, in_hook: false }
 }
 
 /// Waits for descriptors; an interruption is a wake-up without a reason.

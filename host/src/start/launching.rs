@@ -27,6 +27,8 @@ pub(super) struct Verified {
     pub(super) relay: bool,
     pub(super) executable: PathBuf,
     pub(super) inherited: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Where the output of a process that is kept is held.
+    pub(super) spool: Option<OwnedFd>,
 }
 
 /// The files and descriptors of a group that is about to be.
@@ -105,6 +107,7 @@ impl Verified {
             (theirs.as_fd(), number::LINK),
         ];
         descriptors.extend(begun.files.as_ref().map(|(_, lock)| (lock.as_fd(), number::LOCK)));
+        descriptors.extend(self.spool.as_ref().map(|fd| (fd.as_fd(), number::SPOOL)));
         descriptors.extend(begun.listener.as_ref().map(|fd| (fd.as_fd(), number::LISTENER)));
         let launching = Launching {
             role: if strategy == Strategy::Daemon { Role::Daemon } else { Role::Pump },
@@ -188,6 +191,7 @@ fn wait_for_result(link: &mut Link, mut signals: Option<&mut Signals>) -> io::Re
                 | Frame::GivingUp { .. }
                 | Frame::Terminated
                 | Frame::Over { .. }
+                | Frame::Reap { .. }
                 | Frame::Stop
                 | Frame::Kill => {}
             }

@@ -22,6 +22,18 @@ pub(crate) struct Exit {
     pub(crate) core: bool,
 }
 
+impl Exit {
+    /// Reads what `wait` returns.
+    #[cfg(linux_path)]
+    fn of_status(status: i32) -> Self {
+        if libc::WIFEXITED(status) {
+            Self { code: Some(libc::WEXITSTATUS(status)), signal: None, core: false }
+        } else {
+            Self { code: None, signal: Some(libc::WTERMSIG(status)), core: libc::WCOREDUMP(status) }
+        }
+    }
+}
+
 /// Makes orphaned descendants come back to this process instead of to init (Linux).
 pub(crate) fn become_subreaper() -> io::Result<()> {
     #[cfg(linux_path)]
@@ -98,6 +110,79 @@ pub(crate) fn peek(pid: i32) -> Option<Exit> {
 /// that nobody knows.
 pub(crate) fn end_of(pid: i32) -> Option<Exit> {
     if is_child(pid) { peek(pid) } else { Some(Exit::default()) }
+}
+
+/// How a process that is not a child of this one has ended, if it has. It is a zombie while the daemon or init has not
+/// reaped it; after that its pidfd, opened while it lived, knows (Linux 6.15). Otherwise nobody does.
+#[cfg(linux_path)]
+pub(crate) fn end_of_stranger(pid: i32, watch: Option<&OwnedFd>) -> Option<Exit> {
+    if is_child(pid) {
+        return peek(pid);
+    }
+    if !has_ended(pid, watch) {
+        return None;
+    }
+    // Whoever reaps it does so between any two of these looks.
+    let status = watch.and_then(status_of_pidfd).or_else(|| status_of_zombie(pid));
+    let status = status.or_else(|| watch.and_then(status_of_pidfd));
+    Some(status.map_or_else(Exit::default, Exit::of_status))
+}
+
+/// Nothing is kept where there are no memory files.
+#[cfg(portable_path)]
+pub(crate) fn end_of_stranger(pid: i32, watch: Option<&OwnedFd>) -> Option<Exit> {
+    let _ = watch;
+    end_of(pid)
+}
+
+#[cfg(linux_path)]
+fn has_ended(pid: i32, watch: Option<&OwnedFd>) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    let Some(watch) = watch else { return !runs(pid, 0) };
+    let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].any() == Some(true)
+}
+
+/// The last number of `/proc/PID/stat` of a zombie; the kernel shows it to the process's own user and to root.
+#[cfg(linux_path)]
+fn status_of_zombie(pid: i32) -> Option<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let behind = text.get(text.rfind(')')? + 1..)?;
+    let is_zombie = matches!(behind.split_ascii_whitespace().next()?, "Z" | "X");
+    let status = behind.split_ascii_whitespace().next_back()?.parse().ok()?;
+    (is_zombie && (status != 0 || may_look_at(pid))).then_some(status)
+}
+
+/// Whether a zero in there means zero.
+#[cfg(linux_path)]
+fn may_look_at(pid: i32) -> bool {
+    let own = nix::unistd::geteuid().as_raw();
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let users = text.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or("?");
+    own == 0 || users.split_ascii_whitespace().all(|uid| uid.parse() == Ok(own))
+}
+
+/// Asks the kernel what a pidfd remembers of a process that was reaped.
+#[cfg(linux_path)]
+fn status_of_pidfd(watch: &OwnedFd) -> Option<i32> {
+    use std::os::fd::AsRawFd;
+    const EXIT: u64 = 1 << 3;
+    #[repr(C)]
+    #[derive(Default)]
+    struct PidfdInfo {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    // _IOWR(0xff, 11, struct pidfd_info)
+    let request =
+        (3 << 30) | (libc::c_ulong::try_from(size_of::<PidfdInfo>()).ok()? << 16) | (0xff << 8) | 11;
+    let mut info = PidfdInfo { mask: EXIT, ..PidfdInfo::default() };
+    // SAFETY: the request's number holds the size of the structure, which is live, and the kernel writes no more.
+    let result = unsafe { libc::ioctl(watch.as_raw_fd(), request as _, &raw mut info) };
+    (result == 0 && info.mask & EXIT != 0).then_some(info.exit_code)
 }
 
 /// Opens a descriptor that gets readable when this process ends (Linux). It tells what a signal may not: a thread
@@ -236,7 +321,20 @@ fn read_children(path: &str) -> Vec<i32> {
 
 /// The children of this thread and everything below them.
 pub(crate) fn descendants() -> Vec<i32> {
-    let mut all = children();
+    descendants_of(children())
+}
+
+/// Tells whether anybody but its leader lives in this process group, whoever they descend from.
+pub(crate) fn group_has_members(group: i32) -> bool {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return false };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.into_iter()
+        .any(|pid| pid != group && stat(pid).is_some_and(|stat| stat.group == group && !stat.ended))
+}
+
+/// These processes and everything below them.
+pub(crate) fn descendants_of(roots: Vec<i32>) -> Vec<i32> {
+    let mut all = roots;
     #[cfg(linux_path)]
     {
         let mut next = 0;

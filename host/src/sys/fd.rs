@@ -108,6 +108,64 @@ pub(crate) fn waiting(fd: impl AsFd) -> io::Result<usize> {
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
+/// Makes `number` a duplicate of a descriptor, whatever it was before.
+pub(crate) fn duplicate_to(fd: impl AsFd, number: RawFd) -> io::Result<()> {
+    // SAFETY: `dup2` takes two numbers; the one it closes belongs to nobody who would use it again, for the callers
+    // are about to execute another program.
+    Errno::result(unsafe { libc::dup2(fd.as_fd().as_raw_fd(), number) })?;
+    Ok(())
+}
+
+/// Takes a number that nobody has yet.
+pub(crate) fn reserve(number: RawFd) -> io::Result<OwnedFd> {
+    let null = null()?;
+    duplicate_to(&null, number)?;
+    adopt(number).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// Leaves these descriptors and the standard ones open over an exec, and no others.
+pub(crate) fn inherit_only(numbers: &[RawFd]) -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
+            continue;
+        };
+        let flag = if number <= 2 || numbers.contains(&number) { 0 } else { libc::FD_CLOEXEC };
+        // SAFETY: `fcntl(F_SETFD)` takes numbers and touches no memory; one that is closed meanwhile is an error
+        // that does not matter.
+        unsafe { libc::fcntl(number, libc::F_SETFD, flag) };
+    }
+    Ok(())
+}
+
+/// Makes a file in memory that can be written to, where the system has such.
+pub(crate) fn memory() -> io::Result<OwnedFd> {
+    #[cfg(linux_path)]
+    return Ok(unlinked()?.into());
+    #[cfg(portable_path)]
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Moves at most this many bytes from a pipe into a file, and the file's offset with them, in one call that no kill
+/// can divide. Does not wait for bytes.
+pub(crate) fn splice(pipe: impl AsFd, file: impl AsFd, most: usize) -> Result<usize, Errno> {
+    #[cfg(linux_path)]
+    {
+        use nix::fcntl::SpliceFFlags;
+        nix::fcntl::splice(pipe, None, file, None, most, SpliceFFlags::SPLICE_F_NONBLOCK)
+    }
+    #[cfg(portable_path)]
+    {
+        let _ = (pipe, file, most);
+        Err(Errno::ENOSYS)
+    }
+}
+
+/// Opens the pipe behind a descriptor anew, for reading and writing: who writes to it finds a reader always.
+pub(crate) fn both_ways(pipe: impl AsFd) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", pipe.as_fd().as_raw_fd());
+    Ok(File::options().read(true).write(true).open(path)?.into())
+}
+
 /// Makes a file that no path leads to, for a state page that nobody else reads.
 pub(crate) fn unlinked_page() -> io::Result<OwnedFd> {
     Ok(unlinked()?.into())

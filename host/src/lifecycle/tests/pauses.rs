@@ -1,7 +1,7 @@
 //! Short stories of restarting, pausing and ending, one a promise.
 
 use crate::launch::{Policy, Restart, Strategy};
-use crate::lifecycle::{Action, Event, Lifecycle, Outcome, Phase, Timer, pause};
+use crate::lifecycle::{Action, Event, Inherited, Lifecycle, Outcome, Phase, Timer, pause};
 use proptest::prelude::{Just, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as _;
 use std::time::Duration;
@@ -17,7 +17,8 @@ struct Story {
 
 impl Story {
     fn begin(policy: Policy, strategy: Strategy, executed: bool, held: bool) -> Self {
-        let (machine, last) = Lifecycle::new(policy, strategy, executed, held, 0);
+        let (machine, last) =
+            Lifecycle::new(policy, strategy, Inherited { executed, held, ..Inherited::default() });
         Self { machine, last }
     }
 

@@ -3,7 +3,7 @@
 
 use super::given::{Beginning, Luck, Occurrence, Promise, Went};
 use crate::launch::{Restart, Strategy};
-use crate::lifecycle::{Action, Event, Lifecycle, Outcome, Phase, Timer};
+use crate::lifecycle::{Action, Event, Inherited, Lifecycle, Outcome, Phase, Timer};
 use crate::state::State;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -78,7 +78,11 @@ impl World {
     /// The machine and the world at the beginning.
     pub(super) fn begin(beginning: Beginning) -> (Lifecycle, Self) {
         let Beginning { strategy, executed, held, .. } = beginning;
-        let (machine, actions) = Lifecycle::new(beginning.policy(), strategy, executed, held, 0);
+        let (machine, actions) = Lifecycle::new(
+            beginning.policy(),
+            strategy,
+            Inherited { executed, held, ..Inherited::default() },
+        );
         let mut world = Self {
             beginning,
             process: Process::None,
@@ -288,6 +292,7 @@ impl World {
             | Event::Elapsed(_)
             | Event::KillAsked
             | Event::Finished
+            | Event::NotReplaced
             | Event::Interrupted => {}
         }
         // Both got SIGTERM: that is asking for the end of the group.
@@ -368,7 +373,7 @@ impl World {
             Action::State(state) => self.held |= state == State::Stopped,
             Action::AnnounceEnd | Action::AnnounceFailure => self.end_announced = true,
             Action::Finish => self.give(Job::Finish),
-            Action::AnnounceTerm | Action::StartDaemon => {}
+            Action::AnnounceTerm | Action::StartDaemon | Action::BecomeDaemon => {}
             Action::Leave(outcome) => {
                 self.left = Some(outcome);
                 self.leave(outcome, &mut require);

@@ -3,7 +3,7 @@
 
 use crate::daemon::life::{self, Life};
 use crate::launch::{Policy, Restart, Strategy};
-use crate::lifecycle::{self, Lifecycle};
+use crate::lifecycle::{self, Inherited, Lifecycle};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -92,8 +92,16 @@ impl Group {
 
     fn start_pump(&mut self) {
         assert!(self.pump.is_none() && self.process.is_none(), "a second pump: {self:#?}");
-        let (machine, actions) =
-            Lifecycle::new(Self::policy(), Strategy::Daemon, self.executed, self.held, self.unstable);
+        let (machine, actions) = Lifecycle::new(
+            Self::policy(),
+            Strategy::Daemon,
+            Inherited {
+                executed: self.executed,
+                held: self.held,
+                unstable: self.unstable,
+                ..Inherited::default()
+            },
+        );
         // Its relay prepares, and the libraries are fine.
         let queue = VecDeque::from([lifecycle::Event::MonitorsReady]);
         self.pump = Some(Pump { machine, queue, timers: Vec::new(), clearing: None, linked: true });
@@ -156,7 +164,7 @@ impl Group {
                 Action::Finish => pump.queue.push_back(Event::Finished),
                 Action::StartDaemon => self.start_daemon(true),
                 Action::Leave(_) => self.pump_dies(),
-                Action::TellSpawned { .. } | Action::Read | Action::State(_) => {}
+                Action::TellSpawned { .. } | Action::Read | Action::State(_) | Action::BecomeDaemon => {}
             }
         }
     }
@@ -189,7 +197,7 @@ impl Group {
         self.ask_process();
         if let Some(daemon) = &mut self.daemon {
             if pump.linked {
-                daemon.queue.push_back(life::Event::PumpDied { ran: SHORT, jitter: 0 });
+                daemon.queue.push_back(life::Event::PumpDied { ran: SHORT, jitter: 0, unfinished: false });
             } else if std::mem::take(&mut daemon.predecessor) {
                 daemon.queue.push_back(life::Event::PredecessorGone);
             }

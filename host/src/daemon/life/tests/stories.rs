@@ -30,15 +30,15 @@ fn pause(actions: &[Action]) -> Option<Duration> {
 #[test]
 fn a_pump_that_dies_again_and_again_is_respawned_after_pauses_that_double() {
     let mut life = up();
-    life.step(Event::PumpDied { ran: MOMENT, jitter: 0 });
+    life.step(Event::PumpDied { ran: MOMENT, jitter: 0, unfinished: false });
     assert!(life.step(Event::Swept).contains(&Action::SpawnPump));
     for millis in [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000] {
-        life.step(Event::PumpDied { ran: MOMENT, jitter: 0 });
+        life.step(Event::PumpDied { ran: MOMENT, jitter: 0, unfinished: false });
         let actions = life.step(Event::Swept);
         assert_eq!(pause(&actions), Some(Duration::from_millis(millis)), "{actions:?}");
         assert!(life.step(Event::Elapsed(Timer::Backoff)).contains(&Action::SpawnPump));
     }
-    life.step(Event::PumpDied { ran: LONG, jitter: 0 });
+    life.step(Event::PumpDied { ran: LONG, jitter: 0, unfinished: false });
     assert!(life.step(Event::Swept).contains(&Action::SpawnPump));
     assert_eq!(life.unstable(), 0);
 }
@@ -60,7 +60,7 @@ fn a_pump_that_cannot_be_started_is_tried_with_pauses_even_if_every_run_is_stabl
 fn a_restart_during_a_pause_is_not_put_off_to_its_end() {
     let mut life = up();
     for _ in 0..2 {
-        life.step(Event::PumpDied { ran: MOMENT, jitter: 0 });
+        life.step(Event::PumpDied { ran: MOMENT, jitter: 0, unfinished: false });
         life.step(Event::Swept);
     }
     assert_eq!(life.phase(), Phase::Pausing);
@@ -71,7 +71,7 @@ fn a_restart_during_a_pause_is_not_put_off_to_its_end() {
 #[test]
 fn a_start_fails_when_the_first_pump_dies_before_the_process_runs() {
     let (mut life, _) = Life::new(Policy::default(), false, false);
-    life.step(Event::PumpDied { ran: LONG, jitter: 0 });
+    life.step(Event::PumpDied { ran: LONG, jitter: 0, unfinished: false });
     assert_eq!(left(&life.step(Event::Swept)), Some(Outcome::StartFailed));
 }
 
@@ -79,7 +79,7 @@ fn a_start_fails_when_the_first_pump_dies_before_the_process_runs() {
 fn a_group_whose_pump_ends_it_has_ended_when_everything_is_swept() {
     let mut life = up();
     life.step(Event::PumpEnds);
-    assert_eq!(left(&life.step(Event::PumpDied { ran: LONG, jitter: 0 })), None);
+    assert_eq!(left(&life.step(Event::PumpDied { ran: LONG, jitter: 0, unfinished: false })), None);
     assert_eq!(left(&life.step(Event::Swept)), Some(Outcome::Ended));
 }
 
@@ -96,7 +96,7 @@ fn sigterm_to_daemon_and_pump_ends_the_group_in_either_order() {
         );
         // The grace was measured already.
         assert_eq!(life.step(Event::Elapsed(Timer::Term)), []);
-        life.step(Event::PumpDied { ran: LONG, jitter: 0 });
+        life.step(Event::PumpDied { ran: LONG, jitter: 0, unfinished: false });
         assert_eq!(left(&life.step(Event::Swept)), Some(Outcome::Ended));
     }
 }
@@ -112,7 +112,7 @@ fn sigterm_to_a_daemon_alone_is_a_death_like_any_other() {
 fn sigterm_to_a_daemon_whose_pump_died_in_the_grace_ends_the_group() {
     let mut life = up();
     life.step(Event::Terminated);
-    life.step(Event::PumpDied { ran: LONG, jitter: 0 });
+    life.step(Event::PumpDied { ran: LONG, jitter: 0, unfinished: false });
     life.step(Event::Elapsed(Timer::Term));
     assert_eq!(left(&life.step(Event::Swept)), Some(Outcome::Ended));
 }
@@ -125,7 +125,7 @@ fn a_pump_that_floods_its_stderr_is_killed() {
 #[test]
 fn what_survives_sigkill_by_forking_is_killed_again() {
     let mut life = up();
-    life.step(Event::PumpDied { ran: LONG, jitter: 0 });
+    life.step(Event::PumpDied { ran: LONG, jitter: 0, unfinished: false });
     for _ in 0..3 {
         let actions = life.step(Event::Elapsed(Timer::Stop));
         assert!(matches!(actions[..], [Action::Kill, Action::Arm(Timer::Stop, _)]), "{actions:?}");
@@ -141,7 +141,7 @@ fn events_that_cannot_happen_do_no_harm_and_nothing_follows_the_end() {
         Event::PumpEnds,
         Event::PumpGivesUp,
         Event::PumpTerminated,
-        Event::PumpDied { ran: LONG, jitter: 0 },
+        Event::PumpDied { ran: LONG, jitter: 0, unfinished: false },
         Event::PumpNotStarted { jitter: 200 },
         Event::Swept,
         Event::Flooded,

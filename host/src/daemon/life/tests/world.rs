@@ -145,7 +145,11 @@ impl World {
             Occurrence::PumpGetsTerm => Event::PumpTerminated,
             Occurrence::PumpDies { stable } => {
                 self.pump = false;
-                Event::PumpDied { ran: Duration::from_secs(if stable { 60 } else { 0 }), jitter: 100 }
+                Event::PumpDied {
+                    ran: Duration::from_secs(if stable { 60 } else { 0 }),
+                    jitter: 100,
+                    unfinished: false,
+                }
             }
             Occurrence::PumpFloods => Event::Flooded,
             Occurrence::AllSwept => {

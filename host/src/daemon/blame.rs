@@ -1,0 +1,63 @@
+//! Whose fault the death of a pump was.
+
+use crate::delivery::{Delivery, InHook, Verdict};
+use crate::sys::family::Exit;
+
+/// Signals that a process gets for what its own code does. Those that come from outside are nobody's fault.
+const FAULTS: [i32; 7] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGABRT, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
+
+/// The hook that ended a pump: it was in progress, and it failed, panicked, took too long, called `exit`, or did
+/// something for which the kernel ends a process.
+pub(super) fn blame(delivery: Delivery, exit: Exit) -> Option<InHook> {
+    let of_itself = match delivery.verdict() {
+        Verdict::Hook => true,
+        Verdict::Other => false,
+        Verdict::None => exit.code.is_some() || exit.signal.is_some_and(|signal| FAULTS.contains(&signal)),
+    };
+    delivery.in_hook().filter(|_| of_itself)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::{Hook, WORDS};
+    use std::sync::atomic::AtomicU64;
+
+    fn delivery(hook: Option<Hook>, verdict: Verdict) -> Delivery {
+        let words: Vec<AtomicU64> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
+        let delivery = Delivery::new(Vec::leak(words));
+        if let Some(hook) = hook {
+            delivery.enter(2, hook);
+        }
+        delivery.set_verdict(verdict);
+        delivery
+    }
+
+    fn exited(code: i32) -> Exit {
+        Exit { code: Some(code), ..Exit::default() }
+    }
+
+    fn killed(signal: i32) -> Exit {
+        Exit { signal: Some(signal), ..Exit::default() }
+    }
+
+    #[test]
+    fn a_hook_is_to_blame_for_what_it_does() {
+        let stdout = Some(InHook { monitor: 2, hook: Hook::Stdout });
+        for exit in [exited(0), exited(3), killed(libc::SIGSEGV), killed(libc::SIGABRT), killed(libc::SIGBUS)]
+        {
+            assert_eq!(blame(delivery(Some(Hook::Stdout), Verdict::None), exit), stdout);
+            assert_eq!(blame(delivery(None, Verdict::None), exit), None);
+        }
+        assert_eq!(blame(delivery(Some(Hook::Stdout), Verdict::Hook), exited(125)), stdout);
+    }
+
+    #[test]
+    fn nobody_is_to_blame_for_what_comes_from_outside() {
+        for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            assert_eq!(blame(delivery(Some(Hook::Stdout), Verdict::None), killed(signal)), None);
+        }
+        assert_eq!(blame(delivery(Some(Hook::Stdout), Verdict::Other), exited(125)), None);
+    }
+}

@@ -1,0 +1,58 @@
+//! What `--on-crash keep` needs of the system and of the group; judged before anything starts.
+
+use super::StartError;
+use crate::delivery::MOST_MONITORS;
+use crate::launch::{Policy, Strategy};
+use crate::spool::{self, SPOOL_BYTES};
+use nix::sys::resource::{Resource, getrlimit};
+use std::os::fd::OwnedFd;
+
+/// How many monitors a group that keeps may have: one place is for the monitor that takes over when all others are
+/// set aside.
+const MOST: usize = MOST_MONITORS - 1;
+
+/// Makes the spool, if the process is to be kept.
+pub(super) fn spool(
+    policy: &Policy,
+    strategy: Strategy,
+    monitors: usize,
+) -> Result<Option<OwnedFd>, StartError> {
+    if !policy.keeps() {
+        return Ok(None);
+    }
+    let what = || "option --on-crash keep".to_owned();
+    if strategy != Strategy::Daemon {
+        let why = format!("it needs --strategy daemon, and this is {}", strategy.name());
+        return Err(StartError::Usage { what: what(), why });
+    }
+    if monitors > MOST {
+        return Err(StartError::Usage {
+            what: what(),
+            why: format!("a group has at most {MOST} monitors then"),
+        });
+    }
+    let refuse = |why: &str| StartError::Role {
+        status: 125,
+        text: format!("{}: {why}", what()),
+        hint: Some("leave it out: --on-crash respawn works everywhere".into()),
+    };
+    let (_, most) = getrlimit(Resource::RLIMIT_FSIZE)
+        .map_err(|error| refuse(&format!("the limit of file sizes is unknown: {error}")))?;
+    if most < SPOOL_BYTES as u64 {
+        return Err(refuse(&format!("files may not be larger than {most} bytes here (ulimit -f)")));
+    }
+    let spool = limited(spool::create);
+    let spool =
+        spool.map_err(|error| refuse(&format!("this system cannot hold a process's output: {error}")))?;
+    Ok(Some(spool))
+}
+
+/// Runs something with the limit of file sizes out of the way.
+fn limited<T>(run: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
+    let before = crate::sys::limits::allow_files_of(SPOOL_BYTES as u64)?;
+    let result = run();
+    if let Some(before) = before {
+        crate::sys::limits::set_file_size(before)?;
+    }
+    result
+}
