@@ -2,7 +2,7 @@
 
 use crate::control::{self, ClientError, Command};
 use crate::places::{self, Facts, GroupFiles, PlaceError};
-use crate::state::{Member, Snapshot, State};
+use crate::state::{Member, Snapshot, State, is_aside};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fs::{File, TryLockError};
@@ -153,6 +153,7 @@ impl Group {
             ("daemon_restarts", daemon_restarts.into()),
             ("last_exit", last_exit.unwrap_or(Value::Null)),
             ("monitors", monitors.into()),
+            ("degraded", (snapshot.aside() != 0).into()),
             ("file", self.facts.file.clone().into()),
             ("args", self.facts.args.clone().into()),
         ])
@@ -167,10 +168,19 @@ impl Group {
         object["unstable"] = unstable.into();
         object["budget_left"] = most.map(|most| most.saturating_sub(unstable)).into();
         object["next_attempt"] = self.snapshot.next_attempt_ns().map(rfc3339).into();
+        let mask = self.snapshot.aside();
+        let aside = self.facts.monitors.iter().enumerate().filter(|(index, _)| is_aside(mask, *index));
+        object["set_aside"] = aside.map(|(_, monitor)| monitor.label.clone()).collect();
+        object["poisoned"] = self.files.all_aside().into_iter().map(poisoned_json).collect();
         object["reports"] = report.unwrap_or_else(|| json!({}));
         object["settings"] = self.facts.settings.clone();
         object
     }
+}
+
+fn poisoned_json(file: crate::places::AsideFile) -> Value {
+    let path = file.path.to_string_lossy();
+    json!({"monitor": file.label, "stream": file.stream, "offset": file.offset, "bytes": file.bytes, "file": path})
 }
 
 fn ordered<const N: usize>(pairs: [(&str, Value); N]) -> Value {

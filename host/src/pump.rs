@@ -6,6 +6,7 @@
 mod beginning;
 mod crash_file;
 mod deeds;
+mod fallback;
 mod intake;
 mod mail;
 mod offer;

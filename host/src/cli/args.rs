@@ -241,6 +241,12 @@ pub(super) struct StartArgs {
     /// What becomes of the process when pump or daemon dies
     #[arg(long, value_enum, default_value = "respawn")]
     on_crash: OnCrashArg,
+    /// With keep: a monitor that ends the pump so often within the window is set aside; 0: never
+    #[arg(long, value_name = "N", default_value = "5")]
+    monitor_crashes: u32,
+    /// The window of --monitor-crashes
+    #[arg(long, value_name = "DUR", default_value = "1m", value_parser = positive_duration)]
+    monitor_crash_window: Duration,
     /// How long a hook of a monitor may take [default: unlimited]
     #[arg(long, value_name = "DUR", value_parser = positive_duration)]
     hook_timeout: Option<Duration>,
@@ -318,6 +324,7 @@ impl StartArgs {
                 OnCrashArg::Respawn => OnCrash::Respawn,
                 OnCrashArg::Keep => OnCrash::Keep,
             })
+            .monitor_crashes(self.monitor_crashes, self.monitor_crash_window)
             .relay(!self.no_relay)
             .executable(crate::role::own_executable());
         if matches!(self.ready, ReadyArg::Notify) {
