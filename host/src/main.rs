@@ -5,6 +5,12 @@
 
 #![cfg_attr(all(not(test), target_os = "linux", target_env = "gnu"), no_main)]
 
+// The unwinder as a part of this executable.
+#[cfg(unwinder_inside)]
+#[expect(unsafe_code, reason = "a block of foreign functions, though there is none in it")]
+#[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
+unsafe extern "C" {}
+
 /// What the C library calls.
 #[cfg(all(not(test), target_os = "linux", target_env = "gnu"))]
 #[expect(unsafe_code, reason = "the name by which the C library starts a program")]
