@@ -16,13 +16,12 @@ use clap_complete::CompleteEnv;
 use clap_complete::env::Shells;
 use report::Failure;
 use serde_json::Value;
-use std::process::ExitCode;
 
 /// The variable by which a shell's completion script asks.
 const COMPLETE: &str = "IMMORTAL_COMPLETE";
 
 /// Runs one command.
-pub(crate) fn run() -> ExitCode {
+pub(crate) fn run() -> u8 {
     CompleteEnv::with_factory(Cli::command).var(COMPLETE).complete();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -30,7 +29,7 @@ pub(crate) fn run() -> ExitCode {
     };
     crate::logging::start(cli.log_level() as u8);
     match obey(cli.command) {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => status,
         Err(failure) => failure.report(),
     }
 }
