@@ -1,7 +1,9 @@
 //! Groups as `list`, `status`, `stop` and `restart` see them: from outside, by their files.
 
 use crate::control::{self, ClientError, Command};
+use crate::launch::OnCrash;
 use crate::places::{self, Facts, GroupFiles, PlaceError};
+use crate::spool::SPOOL_BYTES;
 use crate::state::{Member, Snapshot, State};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -158,6 +160,14 @@ impl Group {
         ])
     }
 
+    /// How much of the process's output is taken and not delivered to everybody yet, of a group that keeps it.
+    fn spool(&self) -> Value {
+        if self.facts.settings["on_crash"] != OnCrash::Keep.name() {
+            return Value::Null;
+        }
+        ordered([("size", SPOOL_BYTES.into()), ("fill", self.snapshot.spool_fill().into())])
+    }
+
     /// The group as `status` shows it.
     pub(crate) fn full_json(&self) -> Value {
         let mut object = self.json();
@@ -167,6 +177,7 @@ impl Group {
         object["unstable"] = unstable.into();
         object["budget_left"] = most.map(|most| most.saturating_sub(unstable)).into();
         object["next_attempt"] = self.snapshot.next_attempt_ns().map(rfc3339).into();
+        object["spool"] = self.spool();
         object["reports"] = report.unwrap_or_else(|| json!({}));
         object["settings"] = self.facts.settings.clone();
         object
