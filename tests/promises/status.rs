@@ -9,8 +9,7 @@ fn the_fill_of_the_spool_is_what_was_taken_and_not_delivered() {
     let group = sandbox
         .launch("daemon")
         .recorder()
-        .set("when", "stdout")
-        .set("how", "hang")
+        .set("slow", "4s")
         .args(["--on-crash", "keep"])
         .puppet(["wait-file=go", "out=hello", "hang"])
         .start();
