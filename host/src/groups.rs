@@ -1,7 +1,9 @@
 //! Groups as `list`, `status`, `stop` and `restart` see them: from outside, by their files.
 
 use crate::control::{self, ClientError, Command};
+use crate::launch::OnCrash;
 use crate::places::{self, Facts, GroupFiles, PlaceError};
+use crate::spool::SPOOL_BYTES;
 use crate::state::{Member, Snapshot, State, is_aside};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -159,6 +161,14 @@ impl Group {
         ])
     }
 
+    /// How much of the process's output is taken and not delivered to everybody yet, of a group that keeps it.
+    fn spool(&self) -> Value {
+        if self.facts.settings["on_crash"] != OnCrash::Keep.name() {
+            return Value::Null;
+        }
+        ordered([("size", SPOOL_BYTES.into()), ("fill", self.snapshot.spool_fill().into())])
+    }
+
     /// The group as `status` shows it.
     pub(crate) fn full_json(&self) -> Value {
         let mut object = self.json();
@@ -172,6 +182,7 @@ impl Group {
         let aside = self.facts.monitors.iter().enumerate().filter(|(index, _)| is_aside(mask, *index));
         object["set_aside"] = aside.map(|(_, monitor)| monitor.label.clone()).collect();
         object["poisoned"] = self.files.all_aside().into_iter().map(poisoned_json).collect();
+        object["spool"] = self.spool();
         object["reports"] = report.unwrap_or_else(|| json!({}));
         object["settings"] = self.facts.settings.clone();
         object

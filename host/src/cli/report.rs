@@ -177,7 +177,7 @@ pub(super) fn status(group: &Value) -> io::Result<()> {
     let Some(object) = group.as_object() else { return Ok(()) };
     for (key, value) in object {
         match value {
-            Value::Object(inner) if key == "pids" || key == "last_exit" => {
+            Value::Object(inner) if matches!(key.as_str(), "pids" | "last_exit" | "spool") => {
                 let facts = inner.iter().map(|(key, value)| format!("{key} {}", text(value)));
                 writeln!(out, "{key:17} {}", facts.collect::<Vec<_>>().join(", "))?;
             }

@@ -1,5 +1,6 @@
 //! How a pump begins: takes over what it was given, lays the program out, and starts its relay.
 
+use super::deadline::Deadline;
 use super::intake::Intake;
 use super::mail::Mail;
 use super::{FAILED, Pump, Started, crash_file, relay, sink};
@@ -96,9 +97,11 @@ impl Pump {
             }
             None => (None, None),
         };
+        let deadline = group.launch.policy.hook_timeout.map(|within| Deadline::new(within, Instant::now()));
         let mut pump = Self {
             group,
             lifecycle,
+            deadline,
             prepared,
             stdin,
             mail,

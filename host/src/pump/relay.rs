@@ -211,7 +211,10 @@ impl Relay {
         }
         while !pending.iter().all(|index| self.mail.is_ready(*index)) {
             let mut fds = [PollFd::new(self.mail.relay.as_fd(), PollFlags::POLLIN)];
-            wait(&mut fds, None).map_err(|error| broken("waiting for the monitors", error))?;
+            self.mail.rest();
+            let waited = wait(&mut fds, None);
+            self.mail.work();
+            waited.map_err(|error| broken("waiting for the monitors", error))?;
             self.mail.relay.clear();
         }
         if self.intake.has_spool() {
@@ -427,7 +430,15 @@ impl Relay {
             PollFd::new(self.intake.stream(1), PollFlags::POLLIN),
         ];
         let watched = if streams { 3 } else { 1 };
-        wait(&mut fds[..watched], within).map_err(|error| broken("waiting for output", error))?;
+        // A wait with an end is so short that nobody need know of it.
+        if within.is_none() {
+            self.mail.rest();
+        }
+        let waited = wait(&mut fds[..watched], within);
+        if within.is_none() {
+            self.mail.work();
+        }
+        waited.map_err(|error| broken("waiting for output", error))?;
         if fds[0].any() == Some(true) {
             self.mail.relay.clear();
         }
