@@ -417,7 +417,7 @@ impl Pump {
                 if timer == Timer::Setup && self.events.contains(&Event::MonitorsReady) {
                     continue;
                 }
-                if timer == Timer::Setup {
+                if timer == Timer::Setup && !self.lifecycle.is_ending() {
                     let timeout = self.group.launch.policy.setup_timeout;
                     self.hook_failed(
                         format!("a monitor was not ready within {timeout:?} (--setup-timeout)"),
