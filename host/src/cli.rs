@@ -1,6 +1,7 @@
 //! The command line: what was typed, and what comes of it.
 
 mod args;
+mod later;
 mod logs;
 mod monitor;
 mod names;
@@ -36,9 +37,9 @@ pub(crate) fn run() -> u8 {
 
 fn obey(command: Command) -> Result<u8, Failure> {
     match command {
-        Command::Start(args) => start(*args),
+        Command::Start(args) => start(*args.0),
         Command::Check(args) => {
-            args.into_start()?.0.check()?;
+            args.0.into_start()?.0.check()?;
             Ok(0)
         }
         Command::List { json } => {

@@ -1,5 +1,6 @@
 //! The one definition of the command line.
 
+use super::later::Later;
 use super::report::Failure;
 use super::{monitor, names};
 use crate::launch::{OnCrash, Restart, Strategy};
@@ -43,10 +44,11 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Starts a program and keeps it alive
-    Start(Box<StartArgs>),
+    #[command(override_usage = "immortal start [OPTIONS] FILE [ARGS]...")]
+    Start(Later<StartArgs>),
     /// Verifies all that start verifies, starting nothing
     #[command(override_usage = "immortal check [OPTIONS] FILE [ARGS]...")]
-    Check(Box<StartArgs>),
+    Check(Later<StartArgs>),
     /// Shows every group of this user
     List {
         /// Prints JSON
@@ -152,9 +154,8 @@ enum OnCrashArg {
     Keep,
 }
 
-/// Everything after FILE belongs to the program.
+// Everything after FILE belongs to the program. (A line of documentation would be shown as what `start` does.)
 #[derive(Debug, Args)]
-#[command(override_usage = "immortal start [OPTIONS] FILE [ARGS]...")]
 pub(super) struct StartArgs {
     /// Group name [default: base name of FILE]
     #[arg(short, long)]
