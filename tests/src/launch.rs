@@ -90,6 +90,12 @@ impl<'a> Launch<'a> {
         self
     }
 
+    /// Adds arguments of FILE.
+    pub fn program_args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.program.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
     /// Takes the puppet as FILE, with these steps.
     pub fn puppet<A: AsRef<OsStr>>(self, steps: impl IntoIterator<Item = A>) -> Self {
         let mut launch = self.program([artifacts().puppet()]);
