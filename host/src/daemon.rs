@@ -3,7 +3,9 @@
 //! No plugin, one thread. It is a subreaper: when the pump dies, the process becomes its child, so that its end
 //! is known and its number cannot pass to another process before it is ended.
 
+mod aside;
 mod blame;
+mod faults;
 mod life;
 mod tail;
 
@@ -16,6 +18,8 @@ use crate::state::{Member, State};
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
 use crate::sys::{clock, family, fd, socket};
+use aside::Aside;
+use faults::Faults;
 use life::{Action, Event, Life, Outcome, Phase, Timer};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -68,6 +72,10 @@ struct Daemon {
     /// Clients that asked for the end; they are answered when it is under way. One that is not, because this
     /// daemon left before it came to that, asks the next one.
     stopping: Vec<ClientId>,
+    /// What monitors have done to pumps.
+    faults: Faults,
+    /// Monitors that are set aside.
+    aside: Aside,
     failure: Option<Frame>,
     /// Why the pump gave up.
     reason: Option<String>,
@@ -100,6 +108,7 @@ impl Daemon {
             true => (group.page.pids().process, group.process.take()),
             false => (0, None),
         };
+        let faults = Faults::new(policy.monitor_crashes, policy.monitor_window);
         let mut daemon = Self {
             life,
             signals,
@@ -118,12 +127,15 @@ impl Daemon {
             events: VecDeque::new(),
             restarting: Vec::new(),
             stopping: Vec::new(),
+            faults,
+            aside: Aside::new(),
             failure: None,
             reason: None,
             status: None,
             group,
         };
         daemon.keep_process();
+        daemon.remember_aside();
         daemon.carry_out(actions);
         Ok(daemon)
     }
@@ -329,9 +341,10 @@ impl Daemon {
             let line = self.tail.last_line().unwrap_or_else(|| "it left no text".into());
             self.group.page.set_reason(&format!("the pump died: {line}"));
             if let Some(hook) = blame::blame(self.group.page.delivery(), exit) {
-                let label =
-                    self.group.launch.monitors.get(hook.monitor).map_or("?", |monitor| &monitor.label);
-                log::warn!("pump {pid} died of monitor {label} in {}", hook.hook.name());
+                log::warn!("pump {pid} died of monitor {} in {}", hook.monitor, hook.hook.name());
+                if self.group.launch.policy.keeps() {
+                    self.take_fault(hook);
+                }
             }
             let unfinished = self.is_unfinished();
             self.events.push_back(Event::PumpDied { ran, jitter: jitter(), unfinished });
@@ -497,6 +510,7 @@ impl Daemon {
 
     fn try_spawn_pump(&mut self) -> std::io::Result<()> {
         use immortal_monitor_api::abi;
+        self.take_back_changed();
         let page = self.group.page;
         let (message, cut_bytes) = self.tail.message();
         // The first pump of a daemon is told why the daemon was started, which is on the page already.
