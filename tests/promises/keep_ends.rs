@@ -495,7 +495,9 @@ fn killed_during(command: &str, role: Role, millis: u64) {
         group.wait_running(&what, |pids| pids.process.is_some_and(|pid| pid != first));
         eventually("the next process is ready", || (sandbox.noted("ran").len() > 1).then_some(()));
         group.stop();
-        assert_eq!(sandbox.noted("ran").len(), 2, "one new process: {what}");
+        // Asked once more when the role that was asked is gone: by then it may have been done.
+        let ran = sandbox.noted("ran").len();
+        assert!((2..=3).contains(&ran), "{ran} runs: {what}");
     }
     sandbox.assert_nothing_left();
     let records = group.records();
