@@ -124,6 +124,7 @@ impl Daemon {
             group,
         };
         daemon.keep_process();
+        daemon.hear_of_the_end();
         daemon.carry_out(actions);
         Ok(daemon)
     }
@@ -270,6 +271,14 @@ impl Daemon {
         }
     }
 
+    /// A pump that is to end the group says so on the page first: it may die before this daemon, or the one before it,
+    /// has heard it.
+    fn hear_of_the_end(&mut self) {
+        if self.group.page.stop_wanted() {
+            self.events.push_back(Event::PumpEnds);
+        }
+    }
+
     /// Whether something is left that a next pump would have to finish.
     fn is_unfinished(&self) -> bool {
         self.process != 0 || self.group.page.delivery().fill() > 0
@@ -333,6 +342,7 @@ impl Daemon {
                     self.group.launch.monitors.get(hook.monitor).map_or("?", |monitor| &monitor.label);
                 log::warn!("pump {pid} died of monitor {label} in {}", hook.hook.name());
             }
+            self.hear_of_the_end();
             let unfinished = self.is_unfinished();
             self.events.push_back(Event::PumpDied { ran, jitter: jitter(), unfinished });
         }

@@ -99,8 +99,19 @@ impl Lifecycle {
             terminated: false,
             daemon_terminated: false,
         };
-        let state = if stop_wanted { State::Stopping } else { State::Starting };
-        (lifecycle, vec![Action::State(state), Action::Arm(Timer::Setup, setup_timeout)])
+        let mut actions = Vec::new();
+        if stop_wanted {
+            if strategy == Strategy::Daemon {
+                // The pump before may have died before it could say so, and so may the daemon that it told.
+                actions.push(Action::AnnounceEnd);
+            }
+            actions.push(Action::State(State::Stopping));
+            actions.push(Action::Arm(Timer::Setup, setup_timeout.min(DELIVER_TIMEOUT)));
+        } else {
+            actions.push(Action::State(State::Starting));
+            actions.push(Action::Arm(Timer::Setup, setup_timeout));
+        }
+        (lifecycle, actions)
     }
 
     /// Where in its life the pump is.
