@@ -382,8 +382,11 @@ impl Daemon {
                     self.server.answer(client, Err("the group is ending".into()));
                 }
                 Wish::Restart => {
-                    // The next pump spawns the process even if it had ended for good.
+                    // The next pump spawns the process even if it had ended for good, and ends one that was kept.
                     self.group.page.set_held(false);
+                    if self.pump.is_none() {
+                        self.group.page.set_restart_wanted(true);
+                    }
                     self.restarting.push(client);
                     self.events.push_back(Event::RestartAsked);
                 }

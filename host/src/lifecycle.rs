@@ -198,12 +198,12 @@ impl Lifecycle {
     fn take_over(&mut self, out: &mut Vec<Action>) {
         self.kept = false;
         self.phase = Phase::Running;
+        self.read(out);
         if self.goal == Goal::Policy {
             out.push(Action::State(State::Running));
-        }
-        out.push(Action::ReportStarted);
-        self.read(out);
-        if self.goal != Goal::Policy {
+            out.push(Action::ReportStarted);
+        } else {
+            // Who has asked for a restart waits for the process that comes then.
             self.end_process(out);
         }
     }

@@ -265,6 +265,19 @@ fn a_process_that_ends_for_good_while_its_pump_is_told_to_die_stays_stopped() {
 }
 
 #[test]
+fn a_restart_of_a_process_that_was_kept_is_reported_when_the_new_one_runs() {
+    let kept = Inherited { executed: true, kept: true, ..Inherited::default() };
+    let wanted = Story::after(keep(), Inherited { restart_wanted: true, ..kept });
+    for story in [wanted, Story::after(keep(), kept).tell(Event::RestartAsked)] {
+        let story = story.tell(Event::MonitorsReady);
+        assert!(story.last.contains(&Action::Signal), "{:?}", story.last);
+        assert!(!story.last.contains(&Action::ReportStarted), "{:?}", story.last);
+        let story = story.dies(LONG, false, 0).tell(Event::Spawned);
+        assert!(story.last.contains(&Action::ReportStarted), "{:?}", story.last);
+    }
+}
+
+#[test]
 fn a_stop_that_only_a_pump_had_heard_that_died_is_told_to_the_daemon_by_the_next_one() {
     let story = Story::after(
         keep(),
