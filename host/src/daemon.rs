@@ -136,6 +136,7 @@ impl Daemon {
         };
         daemon.keep_process();
         daemon.remember_aside();
+        daemon.hear_of_the_end();
         daemon.carry_out(actions);
         Ok(daemon)
     }
@@ -282,6 +283,14 @@ impl Daemon {
         }
     }
 
+    /// A pump that is to end the group says so on the page first: it may die before this daemon, or the one before it,
+    /// has heard it.
+    fn hear_of_the_end(&mut self) {
+        if self.group.page.stop_wanted() {
+            self.events.push_back(Event::PumpEnds);
+        }
+    }
+
     /// Whether something is left that a next pump would have to finish.
     fn is_unfinished(&self) -> bool {
         self.process != 0 || self.group.page.delivery().fill() > 0
@@ -346,6 +355,7 @@ impl Daemon {
                     self.take_fault(hook);
                 }
             }
+            self.hear_of_the_end();
             let unfinished = self.is_unfinished();
             self.events.push_back(Event::PumpDied { ran, jitter: jitter(), unfinished });
         }
@@ -385,9 +395,11 @@ impl Daemon {
                     self.server.answer(client, Err("the group is ending".into()));
                 }
                 Wish::Restart => {
-                    // The next pump spawns the process even if it had ended for good, or ends the one that was kept.
+                    // The next pump spawns the process even if it had ended for good, and ends one that was kept.
                     self.group.page.set_held(false);
-                    self.group.page.set_restart_wanted(true);
+                    if self.pump.is_none() {
+                        self.group.page.set_restart_wanted(true);
+                    }
                     self.restarting.push(client);
                     self.events.push_back(Event::RestartAsked);
                 }
