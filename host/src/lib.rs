@@ -9,6 +9,7 @@ mod backoff;
 mod cli;
 mod conformance;
 mod control;
+mod crash;
 mod daemon;
 mod delivery;
 mod ending;
