@@ -10,6 +10,8 @@ mod life;
 mod tail;
 
 use crate::control::{ClientId, Command as Wish, Server};
+use crate::crash::{self, Crash};
+use crate::delivery::{InHook, Verdict};
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::number;
@@ -326,6 +328,29 @@ impl Daemon {
         }
     }
 
+    /// Keeps how the pump died, unless it ended in order or never had a process.
+    fn note_pumps_death(&mut self, pid: i32, exit: family::Exit, ran: Duration, blamed: Option<InHook>) {
+        let (page, launch) = (self.group.page, &self.group.launch);
+        let delivery = page.delivery();
+        let has_left = delivery.verdict() == Verdict::Other && exit.code == Some(0);
+        if !page.executed() || has_left || self.reason.is_some() {
+            return;
+        }
+        let label = |index: usize| crash::label_of(&launch.monitors, index);
+        if let Some(hook) = blamed {
+            let label = label(hook.monitor).unwrap_or("?");
+            log::warn!("pump {pid} died of monitor {label} in {}", hook.hook.name());
+        }
+        let moment = delivery.moment();
+        let crash = Crash::new(Role::Pump, pid, moment)
+            .after(self.group.crash.as_ref(), ran >= launch.policy.stable)
+            .ended(exit)
+            .in_hook(moment, label)
+            .by_hook(blamed.is_some())
+            .said(self.tail.newest());
+        self.group.note_crash(crash);
+    }
+
     fn take_children(&mut self) {
         if let Some(pump) = &self.pump
             && let Some(exit) = family::reap(pump.pid)
@@ -349,11 +374,12 @@ impl Daemon {
             self.group.page.set_member(Member::Pump, 0);
             let line = self.tail.last_line().unwrap_or_else(|| "it left no text".into());
             self.group.page.set_reason(&format!("the pump died: {line}"));
-            if let Some(hook) = blame::blame(self.group.page.delivery(), exit) {
-                log::warn!("pump {pid} died of monitor {} in {}", hook.monitor, hook.hook.name());
-                if self.group.launch.policy.keeps() {
-                    self.take_fault(hook);
-                }
+            let blamed = blame::blame(self.group.page.delivery(), exit);
+            self.note_pumps_death(pid, exit, ran, blamed);
+            if let Some(hook) = blamed
+                && self.group.launch.policy.keeps()
+            {
+                self.take_fault(hook);
             }
             self.hear_of_the_end();
             let unfinished = self.is_unfinished();
@@ -531,6 +557,8 @@ impl Daemon {
             page.set_why(abi::WHY_PUMP_RESTART, cut_bytes);
             page.count_restart(Member::Pump);
         }
+        // A pump that does not get far enough to do it itself is not to be blamed for what was before.
+        page.delivery().begin();
         let watch = self.watch.as_ref().map(|watch| (watch.as_fd(), number::PROCESS));
         let (ours, theirs) = socket::pair()?;
         let message = fd::sealed(&message)?;

@@ -50,8 +50,10 @@ pub(crate) mod number {
     pub(crate) const SPOOL: RawFd = 19;
     /// With `keep`: pidfd of the process that is kept running.
     pub(crate) const PROCESS: RawFd = 20;
+    /// How a role of the group died last.
+    pub(crate) const LAST_CRASH: RawFd = 23;
     /// The highest number of this table.
-    pub(crate) const LAST: RawFd = PROCESS;
+    pub(crate) const LAST: RawFd = LAST_CRASH;
 }
 
 /// How the group's processes relate.

@@ -46,6 +46,8 @@ const FAILED: u8 = 125;
 pub(crate) fn run() -> Result<std::convert::Infallible, RoleError> {
     let mut pump = Pump::begin(role::begin()?)?;
     let status = pump.live();
+    // Open to the very end: the daemon kills a pump whose link is closed, and this one is to have its own exit status.
+    std::mem::forget(pump.link.take());
     drop(pump);
     family::leave(status)
 }
@@ -59,6 +61,7 @@ struct Started {
 
 struct Pump {
     group: Group,
+    began: Instant,
     lifecycle: Lifecycle,
     prepared: Prepared,
     stdin: OwnedFd,
@@ -353,6 +356,9 @@ impl Pump {
         }
         if gone {
             self.link = None;
+            if self.group.launch.strategy == Strategy::Daemon {
+                self.note_daemons_death();
+            }
             self.events.push_back(match self.group.launch.strategy {
                 Strategy::Daemon => {
                     if self.parent.is_some() {

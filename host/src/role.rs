@@ -1,9 +1,11 @@
 //! What pump and daemon have in common: how they are started, and what they find when they begin.
 
+use crate::crash::Crash;
 use crate::launch::{FORMAT, Launch, number};
 use crate::places::GroupFiles;
 use crate::state::{Member, Page};
 use crate::sys::{family, fd, signals, spawn};
+use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -13,7 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 /// A role that is another process of this executable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Role {
     Pump,
     Daemon,
@@ -67,8 +69,10 @@ pub(crate) struct Group {
     pub(crate) spool: Option<OwnedFd>,
     /// With `keep`: pidfd of the process that the pump before has left, if it was handed over.
     pub(crate) process: Option<OwnedFd>,
-    /// Keeps the number of that one free.
-    _reserved: Option<OwnedFd>,
+    /// How a role of the group died last, if one did.
+    pub(crate) crash: Option<Crash>,
+    /// Keep the numbers free that this role needs if it becomes the daemon in place.
+    _reserved: Vec<OwnedFd>,
     /// Environment of this role, as it was inherited: what a monitor sets later does not spread.
     pub(crate) environment: Vec<(Vec<u8>, Vec<u8>)>,
     /// What this role alone was given, by number.
@@ -101,10 +105,21 @@ pub(crate) fn begin() -> Result<Group, RoleError> {
     };
     let spool = take(number::SPOOL);
     let process = take(number::PROCESS);
-    let reserved = match (&spool, &process) {
-        (Some(_), None) => Some(attempt("reserve a descriptor", fd::reserve(number::PROCESS))?),
-        (Some(_) | None, _) => None,
+    let record = take(number::LAST_CRASH);
+    let crash = match &record {
+        Some(record) => Crash::decode(&attempt("read the crash record", fd::read_from_start(record))?),
+        None => None,
     };
+    let mut reserved: Vec<OwnedFd> = record.into_iter().collect();
+    if spool.is_some() {
+        for (number, is_taken) in
+            [(number::PROCESS, process.is_some()), (number::LAST_CRASH, !reserved.is_empty())]
+        {
+            if !is_taken {
+                reserved.push(attempt("reserve a descriptor", fd::reserve(number))?);
+            }
+        }
+    }
     Ok(Group {
         launch,
         launch_fd,
@@ -115,6 +130,7 @@ pub(crate) fn begin() -> Result<Group, RoleError> {
         streams: [stdout, stderr],
         spool,
         process,
+        crash,
         _reserved: reserved,
         environment: std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect(),
         inherited,
@@ -169,6 +185,24 @@ impl Group {
         }
     }
 
+    /// Keeps how a role has died: for the monitors of the next pump, and in a file for `status`.
+    pub(crate) fn note_crash(&mut self, crash: Crash) {
+        if let Some(directory) = self.launch.directory.clone() {
+            let files = GroupFiles::at(PathBuf::from(std::ffi::OsString::from_vec(directory)));
+            if let Err(error) = files.write_last_crash(&crash.json()) {
+                log::warn!("`status` will not show the last crash: {error}");
+            }
+        }
+        self.crash = Some(crash);
+    }
+
+    /// What is in the file of an unattached pump's stderr.
+    pub(crate) fn last_stderr(&self) -> Vec<u8> {
+        let directory = self.launch.directory.clone();
+        let path = directory.map(|path| PathBuf::from(std::ffi::OsString::from_vec(path)));
+        path.map(|path| GroupFiles::at(path).last_stderr().0).unwrap_or_default()
+    }
+
     /// Removes the group's files, if it has any.
     pub(crate) fn remove_files(&self) {
         if let (Some(directory), Some(lock)) = (self.launch.directory.clone(), &self.lock) {
@@ -189,6 +223,8 @@ impl Group {
         descriptors.extend(self.lock.as_ref().map(|fd| (fd.as_fd(), number::LOCK)));
         descriptors.extend(self.listener.as_ref().map(|fd| (fd.as_fd(), number::LISTENER)));
         descriptors.extend(self.spool.as_ref().map(|fd| (fd.as_fd(), number::SPOOL)));
+        let record = self.crash.as_ref().map(|crash| fd::sealed(&crash.encode())).transpose()?;
+        descriptors.extend(record.as_ref().map(|fd| (fd.as_fd(), number::LAST_CRASH)));
         descriptors.extend(extra.descriptors);
         let launching = Launching {
             role,
@@ -220,6 +256,10 @@ impl Group {
         if let Some(process) = process {
             fd::duplicate_to(&process, number::PROCESS)?;
             numbers.push(number::PROCESS);
+        }
+        if let Some(crash) = &self.crash {
+            fd::duplicate_to(fd::sealed(&crash.encode())?, number::LAST_CRASH)?;
+            numbers.push(number::LAST_CRASH);
         }
         fd::duplicate_to(&fd::null()?, 2)?;
         fd::inherit_only(&numbers)?;
