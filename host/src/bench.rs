@@ -1,7 +1,7 @@
 //! What `cargo bench` needs of the inside. No part of the public interface.
 
 use crate::launch::{Policy, Strategy};
-use crate::lifecycle::{Event, Lifecycle, Phase, Timer};
+use crate::lifecycle::{Event, Inherited, Lifecycle, Phase, Timer};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 pub fn respawns(deaths: u32, are_runs_stable: bool) -> u32 {
     let policy = Policy::default();
     let ran = if are_runs_stable { policy.stable } else { Duration::ZERO };
-    let (mut lifecycle, _) = Lifecycle::new(policy, Strategy::Daemon, false, false, 0);
+    let (mut lifecycle, _) = Lifecycle::new(policy, Strategy::Daemon, Inherited::default());
     let mut steps = 0;
     let mut step = |event| {
         steps += 1;
