@@ -149,7 +149,7 @@ pub(crate) struct GroupFiles {
 
 /// The name of the control socket.
 pub(crate) const CONTROL: &str = "control";
-const FILES: [&str; 6] = [CONTROL, "state", "facts", "stderr", "recent", "notify"];
+const FILES: [&str; 8] = [CONTROL, "state", "facts", "facts.new", "stderr", "recent", "notify", "reload"];
 
 impl GroupFiles {
     /// The files in this directory.
@@ -205,10 +205,12 @@ impl GroupFiles {
         }
     }
 
-    /// Writes what does not change in the life of the group.
+    /// Writes what changes in the life of the group at a reload only: whoever reads it finds the old or the new.
     pub(crate) fn write_facts(&self, facts: &Facts) -> io::Result<()> {
         let json = serde_json::to_vec(facts).map_err(io::Error::other)?;
-        fs::write(self.directory.join("facts"), json)
+        let new = self.directory.join("facts.new");
+        fs::write(&new, json)?;
+        fs::rename(new, self.directory.join("facts"))
     }
 
     /// Reads what does not change in the life of the group.

@@ -89,6 +89,8 @@ struct Pump {
     /// Clients that asked for the end; they are answered when it is under way. One that is not, because this pump
     /// left before it came to that, asks the next one.
     stopping: Vec<ClientId>,
+    /// Clients that wait for the daemon's answer to their wish for a reload.
+    reloading: Vec<(u64, ClientId)>,
     /// Whether a hook is to blame, should this pump leave.
     verdict: Verdict,
     /// Exit status and text of a start that failed.
@@ -133,8 +135,7 @@ impl Pump {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(self.link.as_ref().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
-        // A kept process may be dead already: that is looked at when the monitors are ready.
-        let watch = self.watch.as_ref().filter(|_| self.lifecycle.phase() != Phase::Preparing);
+        let watch = self.watch.as_ref().filter(|_| self.minds_process());
         fds.extend(watch.map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(true));
         fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
@@ -171,6 +172,12 @@ impl Pump {
         }
         self.take_timers();
         self.look_at_ending();
+    }
+
+    /// Whether the end of the process is this pump's affair. A kept one may be dead already: that is looked at when the
+    /// monitors are ready; and one whose pump yields is the next one's.
+    fn minds_process(&self) -> bool {
+        !matches!(self.lifecycle.phase(), Phase::Preparing | Phase::Yielding)
     }
 
     /// Nothing can be waited for any more: this pump ends like one that crashed.
@@ -240,7 +247,7 @@ impl Pump {
     fn take_children(&mut self) {
         if let Some(started) = self.process
             && self.dead.is_none()
-            && self.lifecycle.phase() != Phase::Preparing
+            && self.minds_process()
             && let Some(exit) = self.end_of_process(started.pid)
         {
             self.process_died(started, exit);
@@ -292,11 +299,20 @@ impl Pump {
                 Frame::Stop => self.events.push_back(Event::ShutdownAsked),
                 Frame::Kill => self.events.push_back(Event::KillAsked),
                 Frame::Terminated => self.events.push_back(Event::DaemonTerminated),
+                Frame::Yield => self.events.push_back(Event::YieldAsked),
+                Frame::ReloadAnswer { id, refusal } => {
+                    let answer = refusal.map_or(Ok(()), Err);
+                    for (_, client) in self.reloading.extract_if(.., |(asked, _)| *asked == id) {
+                        self.server.answer(client, answer.clone());
+                    }
+                }
                 Frame::Started { .. }
                 | Frame::Failed { .. }
                 | Frame::Ending
                 | Frame::GivingUp { .. }
                 | Frame::Reap { .. }
+                | Frame::Reload { .. }
+                | Frame::Ready
                 | Frame::Over { .. } => {}
             }
         }
@@ -344,6 +360,14 @@ impl Pump {
                 Wish::Arguments => {
                     self.server.answer_arguments(client, self.group.launch.arguments());
                 }
+                Wish::Reload(request) => match request.open() {
+                    Ok(setup) if self.group.launch.strategy == Strategy::Daemon => {
+                        self.reloading.push((request.id, client));
+                        self.tell(&Frame::Reload { id: request.id, setup });
+                    }
+                    Ok(_) => self.server.answer(client, Err("it has no daemon".into())),
+                    Err(why) => self.server.answer(client, Err(why)),
+                },
                 Wish::Restart if self.lifecycle.is_ending() => {
                     self.server.answer(client, Err("the group is ending".into()));
                 }
