@@ -3,7 +3,9 @@
 //! No plugin, one thread. It is a subreaper: when the pump dies, the process becomes its child, so that its end
 //! is known and its number cannot pass to another process before it is ended.
 
+mod aside;
 mod blame;
+mod faults;
 mod life;
 mod reload;
 mod tail;
@@ -17,6 +19,8 @@ use crate::state::{Member, ReloadState, State};
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
 use crate::sys::{clock, family, fd, socket};
+use aside::Aside;
+use faults::Faults;
 use life::{Action, Event, Life, Outcome, Phase, Timer};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -73,6 +77,10 @@ struct Daemon {
     /// Clients that asked for the end; they are answered when it is under way. One that is not, because this
     /// daemon left before it came to that, asks the next one.
     stopping: Vec<ClientId>,
+    /// What monitors have done to pumps.
+    faults: Faults,
+    /// Monitors that are set aside.
+    aside: Aside,
     failure: Option<Frame>,
     /// The last that a pump said, or how it ended.
     last_words: String,
@@ -115,6 +123,7 @@ impl Daemon {
             true => (group.page.pids().process, group.process.take()),
             false => (0, None),
         };
+        let faults = Faults::new(policy.monitor_crashes, policy.monitor_window);
         let mut daemon = Self {
             life,
             signals,
@@ -133,6 +142,8 @@ impl Daemon {
             events: VecDeque::new(),
             restarting: Vec::new(),
             stopping: Vec::new(),
+            faults,
+            aside: Aside::new(),
             failure: None,
             last_words: String::new(),
             proposal: None,
@@ -142,6 +153,7 @@ impl Daemon {
         };
         daemon.keep_process();
         daemon.find_reload();
+        daemon.remember_aside();
         daemon.carry_out(actions);
         // Of a pump that was there before this daemon the end may have been told already.
         daemon.take_children();
@@ -365,8 +377,11 @@ impl Daemon {
                 self.group.page.set_reason(&format!("the pump died: {line}"));
             }
             if let Some(hook) = blame::blame(self.group.page.delivery(), exit) {
-                let label = self.monitors().get(hook.monitor).map_or("?", |monitor| &monitor.label);
-                log::warn!("pump {pid} died of monitor {label} in {}", hook.hook.name());
+                log::warn!("pump {pid} died of monitor {} in {}", hook.monitor, hook.hook.name());
+                // One that is new by a reload is taken back at once.
+                if self.group.launch.policy.keeps() && self.trial().is_none() {
+                    self.take_fault(hook);
+                }
             }
             let unfinished = self.is_unfinished();
             self.events.push_back(Event::PumpDied { ran, jitter: jitter(), unfinished });
@@ -543,6 +558,7 @@ impl Daemon {
     }
 
     fn try_spawn_pump(&mut self) -> std::io::Result<()> {
+        self.take_back_changed();
         let (message, cut_bytes) = self.tail.message();
         self.tell_why(cut_bytes);
         let watch = self.watch.as_ref().map(|watch| (watch.as_fd(), number::PROCESS));

@@ -121,7 +121,8 @@ pub(crate) enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Got {
     done: [u64; 2],
-    told: u64,
+    /// See [`Delivery::told`].
+    pub(crate) told: u64,
 }
 
 /// The numbers on the page.
@@ -229,10 +230,9 @@ impl Delivery {
     }
 
     /// The monitors are others from now on. `before` is what the ones before got, and `heirs` says of each new one to
-    /// which of those it is the heir. One that is heir to none goes on behind what everybody was given, and is told
-    /// what nobody was told.
-    pub(crate) fn hand_over(self, before: &[Got], heirs: &[Option<usize>]) {
-        let told = before.iter().map(|got| got.told).min().unwrap_or(0);
+    /// which of those it is the heir. One that is heir to none goes on behind what everybody was given, and knows of the
+    /// events up to `told`.
+    pub(crate) fn hand_over(self, before: &[Got], heirs: &[Option<usize>], told: u64) {
         let newcomer = Got { done: self.standing().offsets, told };
         for (monitor, heir) in heirs.iter().enumerate() {
             let got = heir.and_then(|heir| before.get(heir)).unwrap_or(&newcomer);
@@ -370,13 +370,13 @@ mod tests {
         delivery.set_done(1, 1, 50);
         let before = delivery.got(2);
         let heirs = [None, Some(1), Some(0)];
-        delivery.hand_over(&before, &heirs);
+        delivery.hand_over(&before, &heirs, 5);
         delivery.hand_over_aside(&heirs);
         let got = |done, told| Got { done: [done, 50], told };
         assert_eq!(delivery.got(3), [got(100, 5), got(103, 5), got(107, 6)]);
         assert_eq!(delivery.aside(), Some((1, 1, 45)));
         // And back.
-        delivery.hand_over(&before, &[Some(0), Some(1)]);
+        delivery.hand_over(&before, &[Some(0), Some(1)], 0);
         delivery.hand_over_aside(&[Some(2), None]);
         assert_eq!(delivery.got(2), before);
         assert_eq!(delivery.aside(), None);

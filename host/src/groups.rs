@@ -4,7 +4,8 @@ use crate::control::{self, ClientError, Command};
 use crate::launch::{FORMAT, OnCrash, Policy};
 use crate::places::{self, Facts, GroupFiles, PlaceError};
 use crate::reload::{Report, Request, Setup, trial_timeout, yield_timeout};
-use crate::state::{Member, ReloadState, Snapshot, State};
+use crate::spool::SPOOL_BYTES;
+use crate::state::{Member, ReloadState, Snapshot, State, is_aside};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fs::{File, TryLockError};
@@ -175,9 +176,18 @@ impl Group {
             ("daemon_restarts", daemon_restarts.into()),
             ("last_exit", last_exit.unwrap_or(Value::Null)),
             ("monitors", monitors.into()),
+            ("degraded", (snapshot.aside() != 0).into()),
             ("file", self.facts.file.clone().into()),
             ("args", self.facts.args.clone().into()),
         ])
+    }
+
+    /// How much of the process's output is taken and not delivered to everybody yet, of a group that keeps it.
+    fn spool(&self) -> Value {
+        if self.facts.settings["on_crash"] != OnCrash::Keep.name() {
+            return Value::Null;
+        }
+        ordered([("size", SPOOL_BYTES.into()), ("fill", self.snapshot.spool_fill().into())])
     }
 
     /// The group as `status` shows it.
@@ -189,10 +199,20 @@ impl Group {
         object["unstable"] = unstable.into();
         object["budget_left"] = most.map(|most| most.saturating_sub(unstable)).into();
         object["next_attempt"] = self.snapshot.next_attempt_ns().map(rfc3339).into();
+        let mask = self.snapshot.aside();
+        let aside = self.facts.monitors.iter().enumerate().filter(|(index, _)| is_aside(mask, *index));
+        object["set_aside"] = aside.map(|(_, monitor)| monitor.label.clone()).collect();
+        object["poisoned"] = self.files.all_aside().into_iter().map(poisoned_json).collect();
+        object["spool"] = self.spool();
         object["reports"] = report.unwrap_or_else(|| json!({}));
         object["settings"] = self.facts.settings.clone();
         object
     }
+}
+
+fn poisoned_json(file: crate::places::AsideFile) -> Value {
+    let path = file.path.to_string_lossy();
+    json!({"monitor": file.label, "stream": file.stream, "offset": file.offset, "bytes": file.bytes, "file": path})
 }
 
 fn ordered<const N: usize>(pairs: [(&str, Value); N]) -> Value {

@@ -106,8 +106,11 @@ impl Lifecycle {
             terminated: false,
             daemon_terminated: false,
         };
-        let state = if stop_wanted { State::Stopping } else { State::Starting };
-        (lifecycle, vec![Action::State(state), Action::Arm(Timer::Setup, setup_timeout)])
+        let (state, within) = match stop_wanted {
+            true => (State::Stopping, setup_timeout.min(DELIVER_TIMEOUT)),
+            false => (State::Starting, setup_timeout),
+        };
+        (lifecycle, vec![Action::State(state), Action::Arm(Timer::Setup, within)])
     }
 
     /// Where in its life the pump is.
@@ -552,14 +555,7 @@ impl Lifecycle {
             match self.phase {
                 Phase::Delivering => self.clear(out),
                 Phase::Finishing => self.leave(out),
-                Phase::Preparing => {
-                    out.push(Action::Disarm(Timer::Setup));
-                    if std::mem::replace(&mut self.kept, false) {
-                        self.end_process(out)
-                    } else {
-                        self.clear(out)
-                    }
-                }
+                Phase::Preparing => self.end_unprepared(out),
                 Phase::Holding
                 | Phase::Spawning
                 | Phase::Running
@@ -577,6 +573,13 @@ impl Lifecycle {
         } else {
             self.pursue(Goal::Fail, out);
         }
+    }
+
+    /// The group is ending and its monitors cannot be waited for: what is pending stays undelivered.
+    fn end_unprepared(&mut self, out: &mut Vec<Action>) {
+        self.relay_gone = true;
+        out.push(Action::Disarm(Timer::Setup));
+        if std::mem::replace(&mut self.kept, false) { self.end_process(out) } else { self.clear(out) }
     }
 
     fn finish(&mut self, out: &mut Vec<Action>) {
@@ -658,6 +661,9 @@ impl Lifecycle {
 
     fn elapsed(&mut self, timer: Timer, out: &mut Vec<Action>) {
         match timer {
+            Timer::Setup if self.phase == Phase::Preparing && self.goal >= Goal::HandOver => {
+                self.end_unprepared(out);
+            }
             Timer::Setup if self.phase == Phase::Preparing => self.hook_failed(out),
             Timer::Stop if self.phase == Phase::Delivering && self.stop_armed => {
                 // What then is left is asked politely again.

@@ -5,7 +5,9 @@
 
 mod beginning;
 mod crash_file;
+mod deadline;
 mod deeds;
+mod fallback;
 mod intake;
 mod mail;
 mod offer;
@@ -25,6 +27,7 @@ use crate::sys::clock;
 use crate::sys::family::{self, Exit};
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
+use deadline::Deadline;
 use mail::{Mail, Notice};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
@@ -68,6 +71,8 @@ struct Pump {
     /// `--ready notify`: where the process says that it is ready.
     ear: Option<Ear>,
     timers: [Option<Instant>; Timer::ALL.len()],
+    /// `--hook-timeout`, until a hook has failed.
+    deadline: Option<Deadline>,
     /// The process, from its start until it is reaped.
     process: Option<Started>,
     /// Gets readable when the process ends, until that is known.
@@ -153,6 +158,7 @@ impl Pump {
         drop(fds);
         if mail {
             self.mail.main.clear();
+            self.watch_hooks();
         }
         self.take_notices();
         if signal {
@@ -171,6 +177,7 @@ impl Pump {
             self.take_readiness();
         }
         self.take_timers();
+        self.look_at_hooks();
         self.look_at_ending();
     }
 
@@ -190,7 +197,8 @@ impl Pump {
     }
 
     fn timeout(&self) -> PollTimeout {
-        let next = self.timers.iter().flatten().min();
+        let look = self.deadline.as_ref().and_then(Deadline::next);
+        let next = self.timers.iter().copied().chain([look]).flatten().min();
         let polling = self.ending.is_pending().then_some(Duration::from_millis(20));
         let wait = next.map(|at| at.saturating_duration_since(Instant::now()));
         let wait = wait.into_iter().chain(polling).min();
@@ -224,7 +232,41 @@ impl Pump {
         }
         self.failure.get_or_insert((FAILED, text, hint));
         self.verdict = verdict;
+        self.deadline = None;
         self.events.push_back(Event::HookFailed);
+    }
+
+    /// The relay goes on after a rest: its hooks are to be looked at again.
+    fn watch_hooks(&mut self) {
+        if let Some(deadline) = &mut self.deadline
+            && deadline.next().is_none()
+            && self.mail.is_watched()
+        {
+            deadline.arm(Instant::now());
+        }
+    }
+
+    /// Ends this pump if a hook takes too long.
+    fn look_at_hooks(&mut self) {
+        let Some(deadline) = &mut self.deadline else { return };
+        let now = Instant::now();
+        if deadline.next().is_none_or(|at| at > now) {
+            return;
+        }
+        if self.mail.leave_resting() {
+            return deadline.disarm();
+        }
+        let delivery = self.group.page.delivery();
+        // In this order: a hook that returned in between is not counted for the next one.
+        let in_hook = delivery.in_hook();
+        if !deadline.look(now, delivery.calls(), in_hook) {
+            return;
+        }
+        let Some(late) = in_hook else { return };
+        let label = self.group.launch.monitors.get(late.monitor).map_or("?", |monitor| &monitor.label);
+        let (hook, within) = (late.hook.name(), deadline.within());
+        let text = format!("monitor {label}: {hook} did not return within {within:?} (--hook-timeout)");
+        self.hook_failed(text, None, Verdict::Hook);
     }
 
     fn take_signals(&mut self) {
@@ -399,7 +441,7 @@ impl Pump {
                 if timer == Timer::Setup && self.events.contains(&Event::MonitorsReady) {
                     continue;
                 }
-                if timer == Timer::Setup {
+                if timer == Timer::Setup && !self.lifecycle.is_ending() {
                     let timeout = self.group.launch.policy.setup_timeout;
                     self.hook_failed(
                         format!("a monitor was not ready within {timeout:?} (--setup-timeout)"),

@@ -1,10 +1,12 @@
 //! What a reload is about: the set-up that is to take the place of a group's own, as the command hands it to the roles,
 //! and how the command learns what came of it.
 
+use crate::delivery::Got;
 use crate::launch::{Bytes, FORMAT, Launch, Policy};
 use crate::lifecycle::{DELIVER_TIMEOUT, FINISH_TIMEOUT};
 use crate::loader::Checked;
 use crate::role::{Group, own_executable};
+use crate::state::{Page, is_aside};
 use crate::sys::fd;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -160,16 +162,28 @@ pub(crate) fn heirs(monitors: &[Checked], before: &[Checked]) -> Vec<Option<usiz
     monitors.iter().map(ancestor).collect()
 }
 
-/// A pump becomes the daemon of the set-up before its own, which was not ready: whatever its monitors got, those
-/// before go on behind what everybody got.
+/// The monitors of a group are others from now on, and each goes on where the one of its label was. A newcomer is told
+/// only what not everybody at work was told. Returns what those before had got.
+pub(crate) fn hand_over(page: Page, before: &[Checked], monitors: &[Checked]) -> Vec<Got> {
+    let delivery = page.delivery();
+    let heirs = heirs(monitors, before);
+    // The one behind the last is at work if all others are set aside.
+    let got = delivery.got(before.len() + 1);
+    let mask = page.aside();
+    let at_work = (0..before.len()).filter(|monitor| !is_aside(mask, *monitor));
+    let told = at_work.map(|monitor| got[monitor].told).min().unwrap_or(got[before.len()].told);
+    delivery.hand_over(&got, &heirs, told);
+    delivery.hand_over_aside(&heirs);
+    got
+}
+
+/// A pump becomes the daemon of the set-up before its own, which was not ready: the monitors of that go on.
 pub(crate) fn hand_back(group: &Group) {
     let Some(before) = &group.before else { return };
     let launch = fd::read_from_start(&before.launch).ok().and_then(|bytes| Launch::decode(&bytes).ok());
-    let Some(launch) = launch else { return };
-    let delivery = group.page.delivery();
-    let heirs = heirs(&launch.monitors, &group.launch.monitors);
-    delivery.hand_over(&delivery.got(group.launch.monitors.len()), &heirs);
-    delivery.hand_over_aside(&heirs);
+    if let Some(launch) = launch {
+        hand_over(group.page, &group.launch.monitors, &launch.monitors);
+    }
 }
 
 #[cfg(test)]

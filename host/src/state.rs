@@ -66,6 +66,8 @@ enum Word {
     StopWanted,
     /// 1 while a restart of the process is wanted.
     RestartWanted,
+    /// A bit for each monitor that is set aside.
+    Aside,
     /// Version of what the roles have in common.
     RolesFormat,
     /// Which wish for a reload was the last one. Before its state: a reader that knows it reads a state that is not
@@ -136,6 +138,14 @@ impl ReloadState {
             .find(|state| *state as u64 == number)
             .unwrap_or(Self::None)
     }
+}
+
+/// Whether the monitor of this index is set aside, by the bits of [`Page::aside`].
+pub(crate) fn is_aside(mask: u64, monitor: usize) -> bool {
+    u32::try_from(monitor)
+        .ok()
+        .and_then(|monitor| mask.checked_shr(monitor))
+        .is_some_and(|bits| bits & 1 == 1)
 }
 
 /// Who of a group is meant.
@@ -374,6 +384,16 @@ impl Page {
         (u32::try_from(self.get(Word::Why)).unwrap_or(0), self.get(Word::MessageCut))
     }
 
+    /// Notes which monitors are set aside, a bit for each.
+    pub(crate) fn set_aside(self, mask: u64) {
+        self.set(Word::Aside, mask);
+    }
+
+    /// See [`Page::set_aside`].
+    pub(crate) fn aside(self) -> u64 {
+        self.get(Word::Aside)
+    }
+
     /// Unstable deaths in a row.
     pub(crate) fn set_unstable(self, count: u32) {
         self.set(Word::Unstable, u64::from(count));
@@ -550,6 +570,11 @@ impl Snapshot {
     /// Which wish for a reload was the last one, and how far it is.
     pub(crate) fn reload(&self) -> (u64, ReloadState) {
         (self.get(Word::ReloadId), ReloadState::from_number(self.get(Word::ReloadState)))
+    }
+
+    /// Which monitors are set aside, a bit for each.
+    pub(crate) fn aside(&self) -> u64 {
+        self.get(Word::Aside)
     }
 
     /// How many bytes are taken from the streams and not delivered.

@@ -23,8 +23,8 @@ pub(super) fn reload(args: ReloadArgs) -> Result<String, Failure> {
 fn present(args: &ReloadArgs, arguments: &[String]) -> Result<StartArgs, Failure> {
     let words = std::iter::once("immortal").chain(arguments.iter().map(String::as_str));
     match Cli::try_parse_from(words) {
-        Ok(Cli { command: Command::Start(start), .. }) if args.replaces_all() || start.is_exact() => {
-            Ok(*start)
+        Ok(Cli { command: Command::Start(start), .. }) if args.replaces_all() || start.0.is_exact() => {
+            Ok(*start.0)
         }
         Ok(_) | Err(_) => Err(Failure::new(
             1,

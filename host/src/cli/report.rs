@@ -7,7 +7,6 @@ use crate::loader::{chain, one_line};
 use crate::start::{StartError, Started};
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal, Write};
-use std::process::ExitCode;
 
 /// A command that failed: its exit status, what and why, and what to do.
 #[derive(Debug)]
@@ -30,12 +29,12 @@ impl Failure {
     }
 
     /// Shows it; returns the exit status.
-    pub(super) fn report(&self) -> ExitCode {
+    pub(super) fn report(&self) -> u8 {
         eprintln!("error: {}", self.text);
         if let Some(hint) = &self.hint {
             eprintln!("hint: {}", one_line(hint));
         }
-        ExitCode::from(self.status)
+        self.status
     }
 }
 
@@ -58,15 +57,15 @@ impl From<io::Error> for Failure {
 }
 
 /// A wrong command line: one line and a hint, or the help that was asked for.
-pub(super) fn usage(error: &clap::Error) -> ExitCode {
+pub(super) fn usage(error: &clap::Error) -> u8 {
     use clap::error::ErrorKind;
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return u8::from(error.print().is_err());
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         eprintln!("error: command line: a command is missing");
         eprintln!("hint: immortal --help lists them");
-        return ExitCode::from(2);
+        return 2;
     }
     let text = error.to_string();
     let what: Vec<&str> = text
@@ -79,7 +78,7 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
     eprintln!("error: command line: {}", what.trim_start_matches("error: "));
     let tip = text.lines().map(str::trim).find_map(|line| line.strip_prefix("tip: "));
     eprintln!("hint: {}", tip.unwrap_or("immortal --help, immortal start --help"));
-    ExitCode::from(2)
+    2
 }
 
 /// Writes one JSON value.
@@ -184,7 +183,7 @@ pub(super) fn status(group: &Value) -> io::Result<()> {
     let Some(object) = group.as_object() else { return Ok(()) };
     for (key, value) in object {
         match value {
-            Value::Object(inner) if key == "pids" || key == "last_exit" => {
+            Value::Object(inner) if matches!(key.as_str(), "pids" | "last_exit" | "spool") => {
                 let facts = inner.iter().map(|(key, value)| format!("{key} {}", text(value)));
                 writeln!(out, "{key:17} {}", facts.collect::<Vec<_>>().join(", "))?;
             }

@@ -3,6 +3,8 @@
 //! The new executable is tried as a pump first. Only when that one is ready this daemon executes itself from it, in
 //! place and with the pump alive; should that end badly, the pump notices and becomes the daemon.
 
+use super::aside::Aside;
+use super::faults::Faults;
 use super::{Daemon, Event, Pump};
 use crate::control::ClientId;
 use crate::delivery::{Got, MOST_MONITORS};
@@ -11,7 +13,7 @@ use crate::frames::{Frame, Link};
 use crate::launch::{Launch, number};
 use crate::loader::Checked;
 use crate::places::GroupFiles;
-use crate::reload::{Report, Setup, heirs};
+use crate::reload::{self, Report, Setup, heirs};
 use crate::role::{Group, RoleError, attempt, own_executable};
 use crate::state::ReloadState;
 use crate::sys::family::Exit;
@@ -37,8 +39,15 @@ pub(super) struct Proposal {
     file: OwnedFd,
     /// If it is another one than this daemon's own.
     executable: Option<OwnedFd>,
-    /// While it is tried: what the monitors of the old set-up got.
-    replaced: Option<Vec<Got>>,
+    /// While it is tried: what there was of the old set-up.
+    replaced: Option<Replaced>,
+}
+
+/// What is known of monitors that are replaced, in case that they come back.
+struct Replaced {
+    got: Vec<Got>,
+    aside: Aside,
+    mask: u64,
 }
 
 impl Proposal {
@@ -119,16 +128,14 @@ impl Daemon {
         self.answer_reload(asker, id, Some(why.into()));
     }
 
-    /// The next pump gets the new set-up.
+    /// The next pump gets the new set-up. Whatever was set aside is tried again.
     pub(super) fn replace(&mut self) {
         let Some(proposal) = &mut self.proposal else { return };
-        let delivery = self.group.page.delivery();
-        let before = &self.group.launch.monitors;
-        let heirs = heirs(&proposal.launch.monitors, before);
-        let got = delivery.got(before.len());
-        delivery.hand_over(&got, &heirs);
-        delivery.hand_over_aside(&heirs);
-        proposal.replaced = Some(got);
+        let page = self.group.page;
+        let got = reload::hand_over(page, &self.group.launch.monitors, &proposal.launch.monitors);
+        proposal.replaced =
+            Some(Replaced { got, aside: std::mem::take(&mut self.aside), mask: page.aside() });
+        page.set_aside(0);
     }
 
     /// The new set-up, while it is tried.
@@ -144,18 +151,21 @@ impl Daemon {
     /// The new set-up is taken back: the pump that tried it has died.
     pub(super) fn restore(&mut self) {
         let Some(proposal) = self.proposal.take() else { return };
-        let Some(mut got) = proposal.replaced else { return };
-        let delivery = self.group.page.delivery();
+        let Some(Replaced { mut got, aside, mask }) = proposal.replaced else { return };
+        let page = self.group.page;
+        let delivery = page.delivery();
         let (new, old) = (&proposal.launch.monitors, &self.group.launch.monitors);
         let now = delivery.got(new.len());
         let heirs = heirs(old, new);
         for (got, heir) in got.iter_mut().zip(&heirs) {
             *got = heir.map_or(*got, |heir| now[heir]);
         }
-        delivery.hand_over(&got, &(0..got.len()).map(Some).collect::<Vec<_>>());
+        delivery.hand_over(&got, &(0..got.len()).map(Some).collect::<Vec<_>>(), 0);
         delivery.hand_over_aside(&heirs);
+        self.aside = aside;
+        page.set_aside(mask);
         self.report_reload(proposal.id, &self.last_words);
-        self.group.page.set_reload_state(ReloadState::Restoring);
+        page.set_reload_state(ReloadState::Restoring);
         log::warn!("the new monitors did not get ready, the old ones are restored: {}", self.last_words);
     }
 
@@ -176,6 +186,8 @@ impl Daemon {
     pub(super) fn settle_reload(&mut self) {
         let Some(proposal) = self.proposal.take() else { return };
         self.group.take_launch(proposal.launch, proposal.file);
+        let policy = &self.group.launch.policy;
+        self.faults = Faults::new(policy.monitor_crashes, policy.monitor_window);
         log::info!("the group is reloaded");
         match proposal.executable {
             None => self.finish_reload(),

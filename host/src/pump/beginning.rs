@@ -1,5 +1,6 @@
 //! How a pump begins: takes over what it was given, lays the program out, and starts its relay.
 
+use super::deadline::Deadline;
 use super::intake::Intake;
 use super::mail::Mail;
 use super::{FAILED, Pump, Started, crash_file, relay, sink};
@@ -73,7 +74,7 @@ impl Pump {
             None => attempt("open /dev/null", fd::null())?,
         };
         let kept = Kept::find(&group);
-        let mail = attempt("make the letter boxes", Mail::new(group.launch.monitors.len(), group.page))?;
+        let mail = attempt("make the letter boxes", Mail::new(group.launch.monitors.len() + 1, group.page))?;
         let mail = Arc::new(mail);
         let start = relay_start(&mut group, &mail, &environment, kept.as_ref())?;
         let thread = std::thread::Builder::new().name("relay".into()).spawn(move || relay::run(start));
@@ -96,9 +97,11 @@ impl Pump {
             }
             None => (None, None),
         };
+        let deadline = group.launch.policy.hook_timeout.map(|within| Deadline::new(within, Instant::now()));
         let mut pump = Self {
             group,
             lifecycle,
+            deadline,
             prepared,
             stdin,
             mail,
@@ -208,6 +211,7 @@ fn relay_start(
         page,
         settings: Arc::new(launch.settings(environment)),
         monitors: launch.monitors.clone(),
+        aside: page.aside(),
         executable: role::own_executable(),
         intake,
         sinks,
