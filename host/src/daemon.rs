@@ -426,8 +426,9 @@ impl Daemon {
                     self.server.answer(client, Err("the group is ending".into()));
                 }
                 Wish::Restart => {
-                    // The next pump spawns the process even if it had ended for good.
+                    // The next pump spawns the process even if it had ended for good, or ends the one that was kept.
                     self.group.page.set_held(false);
+                    self.group.page.set_restart_wanted(true);
                     self.restarting.push(client);
                     self.events.push_back(Event::RestartAsked);
                 }

@@ -367,8 +367,9 @@ fn remove_rest(files: &GroupFiles) -> std::io::Result<()> {
 /// Restarts the process of a group; returns when the new one runs.
 pub(crate) fn restart(name: &str) -> Result<(), GroupError> {
     let deadline = Instant::now() + SILENCE;
+    let mut group = find_answering(name)?;
+    let before = group.snapshot.restarts().0;
     loop {
-        let group = find_answering(name)?;
         match control::request(&group.files, Command::Restart, ANSWER * 4 + group.stop_timeout()) {
             Ok(_) => return Ok(()),
             Err(source @ ClientError::Refused(_)) => {
@@ -378,6 +379,11 @@ pub(crate) fn restart(name: &str) -> Result<(), GroupError> {
                 return Err(GroupError::Client { name: name.to_owned(), source });
             }
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+        group = find_answering(name)?;
+        // The role that was asked is gone, and its successor may have done it already.
+        if group.state() == State::Running && group.snapshot.restarts().0 > before {
+            return Ok(());
         }
     }
 }

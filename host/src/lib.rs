@@ -6,6 +6,8 @@
 
 mod attached;
 mod backoff;
+#[doc(hidden)]
+pub mod bench;
 mod cli;
 mod conformance;
 mod control;

@@ -205,7 +205,10 @@ impl Lifecycle {
         if self.goal == Goal::Policy {
             out.push(Action::State(State::Running));
         }
-        out.push(Action::ReportStarted);
+        if self.goal != Goal::Restart {
+            // Those who wait for a restart wait for the next process.
+            out.push(Action::ReportStarted);
+        }
         self.read(out);
         if self.goal != Goal::Policy {
             self.end_process(out);

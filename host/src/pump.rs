@@ -75,7 +75,7 @@ struct Pump {
     deadline: Option<Deadline>,
     /// The process, from its start until it is reaped.
     process: Option<Started>,
-    /// Gets readable when the process ends, until that is known.
+    /// Gets readable when the process ends, and knows how it ended, whoever reaps it: until it is reaped.
     watch: Option<OwnedFd>,
     /// The process is not this pump's child: an earlier pump started it, and it was kept.
     adopted: bool,
@@ -140,7 +140,7 @@ impl Pump {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(self.link.as_ref().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
-        let watch = self.watch.as_ref().filter(|_| self.minds_process());
+        let watch = self.watch.as_ref().filter(|_| self.awaits_end());
         fds.extend(watch.map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(true));
         fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
@@ -164,7 +164,7 @@ impl Pump {
         if signal {
             self.take_signals();
         }
-        if ended || self.ending.is_pending() {
+        if ended || self.ending.is_pending() || self.is_blind() {
             self.take_children();
         }
         if link {
@@ -181,12 +181,6 @@ impl Pump {
         self.look_at_ending();
     }
 
-    /// Whether the end of the process is this pump's affair. A kept one may be dead already: that is looked at when the
-    /// monitors are ready; and one whose pump yields is the next one's.
-    fn minds_process(&self) -> bool {
-        !matches!(self.lifecycle.phase(), Phase::Preparing | Phase::Yielding)
-    }
-
     /// Nothing can be waited for any more: this pump ends like one that crashed.
     fn break_down(&mut self, error: &std::io::Error) {
         use std::io::Write;
@@ -199,7 +193,7 @@ impl Pump {
     fn timeout(&self) -> PollTimeout {
         let look = self.deadline.as_ref().and_then(Deadline::next);
         let next = self.timers.iter().copied().chain([look]).flatten().min();
-        let polling = self.ending.is_pending().then_some(Duration::from_millis(20));
+        let polling = (self.ending.is_pending() || self.is_blind()).then_some(Duration::from_millis(20));
         let wait = next.map(|at| at.saturating_duration_since(Instant::now()));
         let wait = wait.into_iter().chain(polling).min();
         // Rounded up: waking up a moment early would only mean to wait again.
@@ -288,8 +282,7 @@ impl Pump {
     /// left of its group. Adopted strangers are reaped.
     fn take_children(&mut self) {
         if let Some(started) = self.process
-            && self.dead.is_none()
-            && self.minds_process()
+            && self.awaits_end()
             && let Some(exit) = self.end_of_process(started.pid)
         {
             self.process_died(started, exit);
@@ -309,6 +302,19 @@ impl Pump {
         }
     }
 
+    /// Whether a process is there whose end is news. A kept one may be dead already: that is looked at when the monitors
+    /// are ready; and that of a pump that yields is for the next one.
+    fn awaits_end(&self) -> bool {
+        let is_ours = !matches!(self.lifecycle.phase(), Phase::Preparing | Phase::Yielding);
+        self.process.is_some() && self.dead.is_none() && is_ours
+    }
+
+    /// Whether nobody tells of the end of the process: it is no child of this pump, and was gone before it could be
+    /// watched, or the system has no pidfds.
+    fn is_blind(&self) -> bool {
+        self.adopted && self.watch.is_none() && self.awaits_end()
+    }
+
     fn end_of_process(&self, pid: i32) -> Option<Exit> {
         if self.adopted { family::end_of_stranger(pid, self.watch.as_ref()) } else { family::end_of(pid) }
     }
@@ -317,7 +323,6 @@ impl Pump {
         let ran = started.at.elapsed();
         self.note_exit(exit);
         self.dead = Some(exit);
-        self.watch = None;
         log::info!("process {} ended: {exit:?}", started.pid);
         if self.ear.is_some() && !self.group.page.executed() {
             let text = "the program ended before it said READY=1".to_owned();

@@ -231,6 +231,7 @@ impl Pump {
 
     pub(super) fn reap(&mut self) {
         self.dead = None;
+        self.watch = None;
         self.group.page.set_member(Member::Process, 0);
         let Some(process) = self.process.take() else { return };
         if std::mem::replace(&mut self.adopted, false) {
