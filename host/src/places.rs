@@ -169,8 +169,18 @@ pub(crate) const CONTROL: &str = "control";
 const LAST_CRASH: &str = "last_crash";
 /// Where it is written before it takes its place.
 const NEW_LAST_CRASH: &str = "last_crash.new";
-const FILES: [&str; 8] =
-    [CONTROL, "state", "facts", "stderr", "recent", "notify", LAST_CRASH, NEW_LAST_CRASH];
+const FILES: [&str; 10] = [
+    CONTROL,
+    "state",
+    "facts",
+    "facts.new",
+    "stderr",
+    "recent",
+    "notify",
+    "reload",
+    LAST_CRASH,
+    NEW_LAST_CRASH,
+];
 
 impl GroupFiles {
     /// The files in this directory.
@@ -252,10 +262,12 @@ impl GroupFiles {
         }
     }
 
-    /// Writes what does not change in the life of the group.
+    /// Writes what changes in the life of the group at a reload only: whoever reads it finds the old or the new.
     pub(crate) fn write_facts(&self, facts: &Facts) -> io::Result<()> {
         let json = serde_json::to_vec(facts).map_err(io::Error::other)?;
-        fs::write(self.directory.join("facts"), json)
+        let new = self.directory.join("facts.new");
+        fs::write(&new, json)?;
+        fs::rename(new, self.directory.join("facts"))
     }
 
     /// Reads what does not change in the life of the group.

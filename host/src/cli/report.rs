@@ -23,6 +23,12 @@ impl Failure {
         Self { status, text: text.into(), hint }
     }
 
+    /// The same of a command other than `start`, which has no exit status of its own for what it refuses.
+    pub(super) fn of_a_command(self) -> Self {
+        let status = if self.status == 2 { 2 } else { 1 };
+        Self { status, ..self }
+    }
+
     /// Shows it; returns the exit status.
     pub(super) fn report(&self) -> u8 {
         eprintln!("error: {}", self.text);

@@ -124,6 +124,7 @@ impl Pump {
             executed: page.executed(),
             restarting: Vec::new(),
             stopping: Vec::new(),
+            reloading: Vec::new(),
             verdict: Verdict::Other,
             failure: None,
             last_status: FAILED,

@@ -8,8 +8,9 @@ use crate::frames::Frame;
 use crate::launch::{Strategy, number};
 use crate::lifecycle::{Action, Event, FINISH_TIMEOUT, Outcome, Timer};
 use crate::notify;
+use crate::reload;
 use crate::role::{Extra, Role};
-use crate::state::{Member, State};
+use crate::state::{Member, ReloadState, State};
 use crate::sys::family::{self, Exit};
 use crate::sys::{clock, fd, limits, spawn};
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,6 +33,13 @@ impl Pump {
             Action::Spawn => self.spawn(),
             Action::TellSpawned { respawn } => self.tell_spawned(respawn),
             Action::ReportStarted => self.report_started(),
+            Action::ReportReady => {
+                if self.group.before.take().is_some() {
+                    // From now on a daemon that this pump becomes is one of the new set-up.
+                    page.set_reload_state(ReloadState::Ready);
+                }
+                self.tell(&Frame::Ready);
+            }
             Action::TellExited => self.tell_exited(),
             Action::Signal => self.ending.signal(pid),
             Action::Kill => {
@@ -280,6 +288,7 @@ impl Pump {
             log::debug!("restoring the limit of file sizes: {error}");
         }
         let watch = self.watch.as_ref().and_then(|watch| watch.try_clone().ok());
+        reload::hand_back(&self.group);
         let error = self.group.become_daemon(watch);
         log::error!("unable to become the daemon: {error}");
         page.set_why(why, cut_bytes);
@@ -298,7 +307,7 @@ impl Pump {
             // The writing end closes when this process is gone, and only then may the streams be read again.
             std::mem::forget(writer);
             let descriptors = vec![(reader.as_fd(), number::PREDECESSOR)];
-            self.group.start(Role::Daemon, Extra { descriptors, stderr: None, detached: true })
+            self.group.start(Role::Daemon, Extra { descriptors, detached: true, ..Extra::default() })
         });
         if let Err(error) = result {
             log::error!("unable to start a new daemon: {error}");
@@ -315,7 +324,8 @@ impl Pump {
             | Outcome::Failed
             | Outcome::GaveUp
             | Outcome::Killed
-            | Outcome::HandedOver => Verdict::Other,
+            | Outcome::HandedOver
+            | Outcome::Yielded => Verdict::Other,
         });
         let (status, text, hint) = self.failure.take().unwrap_or_else(|| {
             let name = &self.group.launch.name;
@@ -352,9 +362,10 @@ impl Pump {
                 FAILED
             }
             Outcome::Crashed | Outcome::Killed => FAILED,
-            Outcome::HandedOver => 0,
+            Outcome::HandedOver | Outcome::Yielded => 0,
         });
-        let replaced = matches!(outcome, Outcome::Crashed | Outcome::Killed | Outcome::HandedOver);
+        let replaced =
+            matches!(outcome, Outcome::Crashed | Outcome::Killed | Outcome::HandedOver | Outcome::Yielded);
         // Without an answer they ask the next pump.
         for client in std::mem::take(&mut self.restarting).into_iter().filter(|_| !replaced) {
             self.server.answer(client, Err("the group is ending".into()));
@@ -364,7 +375,7 @@ impl Pump {
         let files_go = match outcome {
             Outcome::StartFailed | Outcome::Ended => alone,
             Outcome::Failed | Outcome::GaveUp => development,
-            Outcome::Crashed | Outcome::Killed | Outcome::HandedOver => false,
+            Outcome::Crashed | Outcome::Killed | Outcome::HandedOver | Outcome::Yielded => false,
         };
         if files_go {
             self.group.remove_files();

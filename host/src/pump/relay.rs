@@ -166,6 +166,7 @@ impl Relay {
         let why = match start.why {
             abi::WHY_PUMP_START => Why::PumpStart,
             abi::WHY_DAEMON_RESTART => Why::DaemonRestart,
+            abi::WHY_RELOAD => Why::Reload,
             _ => Why::PumpRestart,
         };
         let args = SetupArgs {
