@@ -390,9 +390,7 @@ fn a_stranger_with_the_number_of_an_orphan_is_left_alone() {
     let namespace = ["--pid", "--fork", "--mount-proc", "--kill-child"];
     let possible = std::process::Command::new("unshare").args(namespace).arg("true").output();
     if !possible.is_ok_and(|output| output.status.success()) {
-        {
-            eprintln!("skipped: no pid namespace can be made here");
-        }
+        eprintln!("skipped: no pid namespace can be made here");
         return;
     }
     let sandbox = Sandbox::new();
