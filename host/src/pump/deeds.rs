@@ -222,6 +222,8 @@ impl Pump {
     pub(super) fn reap(&mut self) {
         self.dead = None;
         self.group.page.set_member(Member::Process, 0);
+        // Not a moment before: with the old process still there, the next pump would take it over.
+        self.group.page.set_restart_wanted(false);
         let Some(process) = self.process.take() else { return };
         if std::mem::replace(&mut self.adopted, false) {
             self.ending.leave_stranger();
