@@ -258,7 +258,8 @@ impl Pump {
         page.set_why(why, cut_bytes);
         page.set_member(Member::Daemon, daemon);
         page.set_member(Member::Pump, pid);
-        self.events.push_back(Event::NotReplaced);
+        // First of all: a hook that has failed meanwhile would leave the process to a daemon that is gone.
+        self.events.push_front(Event::NotReplaced);
     }
 
     pub(super) fn start_daemon(&mut self) {
