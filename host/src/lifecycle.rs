@@ -351,7 +351,8 @@ impl Lifecycle {
                 self.unstable = 0;
                 self.spawn(out);
             }
-            Goal::Policy if !self.wants_respawn() => self.hold(out),
+            // The pump before may have decided that already, when it still knew how the process had ended.
+            Goal::Policy if self.held || !self.wants_respawn() => self.hold(out),
             Goal::Policy => self.respawn(out),
         }
     }

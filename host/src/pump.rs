@@ -116,7 +116,9 @@ impl Pump {
                 let actions = self.lifecycle.step(event);
                 self.group.page.set_unstable(self.lifecycle.unstable());
                 self.group.page.set_held(self.lifecycle.is_held());
-                self.group.page.set_restart_wanted(self.lifecycle.wants_restart());
+                if self.lifecycle.wants_restart() {
+                    self.group.page.set_restart_wanted(true);
+                }
                 if self.lifecycle.wants_end() {
                     self.group.page.set_stop_wanted();
                 }

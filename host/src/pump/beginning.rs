@@ -89,6 +89,10 @@ impl Pump {
             stop_wanted: page.stop_wanted(),
             restart_wanted: page.restart_wanted(),
         };
+        if kept.is_none() {
+            // The one that is spawned now is what was wanted.
+            page.set_restart_wanted(false);
+        }
         let (lifecycle, actions) = Lifecycle::new(group.launch.policy.clone(), strategy, inherited);
         let mut ending = Ending::new(group.launch.policy.stop_signal);
         let (process, watch) = match kept {

@@ -234,6 +234,8 @@ impl Pump {
         self.dead = None;
         self.watch = None;
         self.group.page.set_member(Member::Process, 0);
+        // Not a moment before: with the old process still there, the next pump would take it over.
+        self.group.page.set_restart_wanted(false);
         let Some(process) = self.process.take() else { return };
         if std::mem::replace(&mut self.adopted, false) {
             self.ending.leave_stranger();
@@ -294,7 +296,8 @@ impl Pump {
         page.set_why(why, cut_bytes);
         page.set_member(Member::Daemon, daemon);
         page.set_member(Member::Pump, pid);
-        self.events.push_back(Event::NotReplaced);
+        // First of all: a hook that has failed meanwhile would leave the process to a daemon that is gone.
+        self.events.push_front(Event::NotReplaced);
     }
 
     pub(super) fn start_daemon(&mut self) {

@@ -278,6 +278,15 @@ fn a_restart_of_a_process_that_was_kept_is_reported_when_the_new_one_runs() {
 }
 
 #[test]
+fn a_process_of_whose_end_the_pump_before_had_decided_is_not_judged_again() {
+    let dead = Inherited { executed: true, kept: true, held: true, ..Inherited::default() };
+    let story = Story::after(Policy { restart: Restart::OnFailure, ..keep() }, dead);
+    // Nobody knows any more that it was a success.
+    let story = story.tell(Event::MonitorsReady).dies(MOMENT, false, 0);
+    assert_eq!(story.machine.phase(), Phase::Held, "{:?}", story.last);
+}
+
+#[test]
 fn a_stop_that_only_a_pump_had_heard_that_died_is_told_to_the_daemon_by_the_next_one() {
     let story = Story::after(
         keep(),
