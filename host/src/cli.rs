@@ -1,6 +1,7 @@
 //! The command line: what was typed, and what comes of it.
 
 mod args;
+mod later;
 mod logs;
 mod monitor;
 mod names;
@@ -16,13 +17,12 @@ use clap_complete::CompleteEnv;
 use clap_complete::env::Shells;
 use report::Failure;
 use serde_json::Value;
-use std::process::ExitCode;
 
 /// The variable by which a shell's completion script asks.
 const COMPLETE: &str = "IMMORTAL_COMPLETE";
 
 /// Runs one command.
-pub(crate) fn run() -> ExitCode {
+pub(crate) fn run() -> u8 {
     CompleteEnv::with_factory(Cli::command).var(COMPLETE).complete();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -30,16 +30,16 @@ pub(crate) fn run() -> ExitCode {
     };
     crate::logging::start(cli.log_level() as u8);
     match obey(cli.command) {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => status,
         Err(failure) => failure.report(),
     }
 }
 
 fn obey(command: Command) -> Result<u8, Failure> {
     match command {
-        Command::Start(args) => start(*args),
+        Command::Start(args) => start(*args.0),
         Command::Check(args) => {
-            args.into_start()?.0.check()?;
+            args.0.into_start()?.0.check()?;
             Ok(0)
         }
         Command::List { json } => {

@@ -3,13 +3,15 @@
 //! No plugin, one thread. It is a subreaper: when the pump dies, the process becomes its child, so that its end
 //! is known and its number cannot pass to another process before it is ended.
 
+mod aside;
 mod blame;
+mod faults;
 mod life;
 mod tail;
 
 use crate::control::{ClientId, Command as Wish, Server};
 use crate::crash::{self, Crash};
-use crate::delivery::Verdict;
+use crate::delivery::{InHook, Verdict};
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::number;
@@ -18,6 +20,8 @@ use crate::state::{Member, State};
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
 use crate::sys::{clock, family, fd, socket};
+use aside::Aside;
+use faults::Faults;
 use life::{Action, Event, Life, Outcome, Phase, Timer};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -70,6 +74,10 @@ struct Daemon {
     /// Clients that asked for the end; they are answered when it is under way. One that is not, because this
     /// daemon left before it came to that, asks the next one.
     stopping: Vec<ClientId>,
+    /// What monitors have done to pumps.
+    faults: Faults,
+    /// Monitors that are set aside.
+    aside: Aside,
     failure: Option<Frame>,
     /// Why the pump gave up.
     reason: Option<String>,
@@ -102,6 +110,7 @@ impl Daemon {
             true => (group.page.pids().process, group.process.take()),
             false => (0, None),
         };
+        let faults = Faults::new(policy.monitor_crashes, policy.monitor_window);
         let mut daemon = Self {
             life,
             signals,
@@ -120,12 +129,16 @@ impl Daemon {
             events: VecDeque::new(),
             restarting: Vec::new(),
             stopping: Vec::new(),
+            faults,
+            aside: Aside::new(),
             failure: None,
             reason: None,
             status: None,
             group,
         };
         daemon.keep_process();
+        daemon.remember_aside();
+        daemon.hear_of_the_end();
         daemon.carry_out(actions);
         Ok(daemon)
     }
@@ -272,6 +285,14 @@ impl Daemon {
         }
     }
 
+    /// A pump that is to end the group says so on the page first: it may die before this daemon, or the one before it,
+    /// has heard it.
+    fn hear_of_the_end(&mut self) {
+        if self.group.page.stop_wanted() {
+            self.events.push_back(Event::PumpEnds);
+        }
+    }
+
     /// Whether something is left that a next pump would have to finish.
     fn is_unfinished(&self) -> bool {
         self.process != 0 || self.group.page.delivery().fill() > 0
@@ -308,7 +329,7 @@ impl Daemon {
     }
 
     /// Keeps how the pump died, unless it ended in order or never had a process.
-    fn note_pumps_death(&mut self, pid: i32, exit: family::Exit, ran: Duration) {
+    fn note_pumps_death(&mut self, pid: i32, exit: family::Exit, ran: Duration, blamed: Option<InHook>) {
         let (page, launch) = (self.group.page, &self.group.launch);
         let delivery = page.delivery();
         let has_left = delivery.verdict() == Verdict::Other && exit.code == Some(0);
@@ -316,7 +337,6 @@ impl Daemon {
             return;
         }
         let label = |index: usize| crash::label_of(&launch.monitors, index);
-        let blamed = blame::blame(delivery, exit);
         if let Some(hook) = blamed {
             let label = label(hook.monitor).unwrap_or("?");
             log::warn!("pump {pid} died of monitor {label} in {}", hook.hook.name());
@@ -354,7 +374,14 @@ impl Daemon {
             self.group.page.set_member(Member::Pump, 0);
             let line = self.tail.last_line().unwrap_or_else(|| "it left no text".into());
             self.group.page.set_reason(&format!("the pump died: {line}"));
-            self.note_pumps_death(pid, exit, ran);
+            let blamed = blame::blame(self.group.page.delivery(), exit);
+            self.note_pumps_death(pid, exit, ran, blamed);
+            if let Some(hook) = blamed
+                && self.group.launch.policy.keeps()
+            {
+                self.take_fault(hook);
+            }
+            self.hear_of_the_end();
             let unfinished = self.is_unfinished();
             self.events.push_back(Event::PumpDied { ran, jitter: jitter(), unfinished });
         }
@@ -394,8 +421,11 @@ impl Daemon {
                     self.server.answer(client, Err("the group is ending".into()));
                 }
                 Wish::Restart => {
-                    // The next pump spawns the process even if it had ended for good.
+                    // The next pump spawns the process even if it had ended for good, and ends one that was kept.
                     self.group.page.set_held(false);
+                    if self.pump.is_none() {
+                        self.group.page.set_restart_wanted(true);
+                    }
                     self.restarting.push(client);
                     self.events.push_back(Event::RestartAsked);
                 }
@@ -519,6 +549,7 @@ impl Daemon {
 
     fn try_spawn_pump(&mut self) -> std::io::Result<()> {
         use immortal_monitor_api::abi;
+        self.take_back_changed();
         let page = self.group.page;
         let (message, cut_bytes) = self.tail.message();
         // The first pump of a daemon is told why the daemon was started, which is on the page already.

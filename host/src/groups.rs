@@ -6,7 +6,7 @@ use crate::launch::{OnCrash, Strategy};
 use crate::places::{self, Facts, GroupFiles, PlaceError};
 use crate::role::Role;
 use crate::spool::SPOOL_BYTES;
-use crate::state::{Member, Snapshot, State};
+use crate::state::{Member, Snapshot, State, is_aside};
 use crate::sys::clock::rfc3339;
 use serde_json::{Value, json};
 use std::fs::{File, TryLockError};
@@ -157,6 +157,7 @@ impl Group {
             ("daemon_restarts", daemon_restarts.into()),
             ("last_exit", last_exit.unwrap_or(Value::Null)),
             ("monitors", monitors.into()),
+            ("degraded", (snapshot.aside() != 0).into()),
             ("file", self.facts.file.clone().into()),
             ("args", self.facts.args.clone().into()),
         ])
@@ -197,12 +198,21 @@ impl Group {
         object["unstable"] = unstable.into();
         object["budget_left"] = most.map(|most| most.saturating_sub(unstable)).into();
         object["next_attempt"] = self.snapshot.next_attempt_ns().map(rfc3339).into();
+        let mask = self.snapshot.aside();
+        let aside = self.facts.monitors.iter().enumerate().filter(|(index, _)| is_aside(mask, *index));
+        object["set_aside"] = aside.map(|(_, monitor)| monitor.label.clone()).collect();
+        object["poisoned"] = self.files.all_aside().into_iter().map(poisoned_json).collect();
         object["last_crash"] = self.last_crash();
         object["spool"] = self.spool();
         object["reports"] = report.unwrap_or_else(|| json!({}));
         object["settings"] = self.facts.settings.clone();
         object
     }
+}
+
+fn poisoned_json(file: crate::places::AsideFile) -> Value {
+    let path = file.path.to_string_lossy();
+    json!({"monitor": file.label, "stream": file.stream, "offset": file.offset, "bytes": file.bytes, "file": path})
 }
 
 fn ordered<const N: usize>(pairs: [(&str, Value); N]) -> Value {
@@ -353,8 +363,9 @@ fn remove_rest(files: &GroupFiles) -> std::io::Result<()> {
 /// Restarts the process of a group; returns when the new one runs.
 pub(crate) fn restart(name: &str) -> Result<(), GroupError> {
     let deadline = Instant::now() + SILENCE;
+    let mut group = find_answering(name)?;
+    let before = group.snapshot.restarts().0;
     loop {
-        let group = find_answering(name)?;
         match control::request(&group.files, Command::Restart, ANSWER * 4 + group.stop_timeout()) {
             Ok(_) => return Ok(()),
             Err(source @ ClientError::Refused(_)) => {
@@ -364,6 +375,11 @@ pub(crate) fn restart(name: &str) -> Result<(), GroupError> {
                 return Err(GroupError::Client { name: name.to_owned(), source });
             }
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+        group = find_answering(name)?;
+        // The role that was asked is gone, and its successor may have done it already.
+        if group.state() == State::Running && group.snapshot.restarts().0 > before {
+            return Ok(());
         }
     }
 }

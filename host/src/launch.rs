@@ -143,6 +143,9 @@ pub(crate) struct Policy {
     pub(crate) on_crash: OnCrash,
     /// A hook that takes longer ends the pump; none: it may take for ever.
     pub(crate) hook_timeout: Option<Duration>,
+    /// With `keep`: a monitor that ends the pump so often within the window is set aside; 0: never.
+    pub(crate) monitor_crashes: u32,
+    pub(crate) monitor_window: Duration,
 }
 
 impl Policy {
@@ -172,6 +175,8 @@ impl Default for Policy {
             max_restarts: None,
             on_crash: OnCrash::Respawn,
             hook_timeout: None,
+            monitor_crashes: 5,
+            monitor_window: Duration::from_secs(60),
         }
     }
 }
@@ -303,6 +308,7 @@ impl Launch {
             ("--backoff-max", policy.backoff_max, plain.backoff_max),
             ("--stop-timeout", policy.stop_timeout, plain.stop_timeout),
             ("--setup-timeout", policy.setup_timeout, plain.setup_timeout),
+            ("--monitor-crash-window", policy.monitor_window, plain.monitor_window),
         ] {
             if value != default {
                 add(option, span(value));
@@ -313,6 +319,9 @@ impl Launch {
         }
         if policy.on_crash != plain.on_crash {
             add("--on-crash", policy.on_crash.name().into());
+        }
+        if policy.monitor_crashes != plain.monitor_crashes {
+            add("--monitor-crashes", policy.monitor_crashes.to_string());
         }
         if let Some(within) = policy.hook_timeout {
             add("--hook-timeout", span(within));

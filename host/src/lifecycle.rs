@@ -99,8 +99,19 @@ impl Lifecycle {
             terminated: false,
             daemon_terminated: false,
         };
-        let state = if stop_wanted { State::Stopping } else { State::Starting };
-        (lifecycle, vec![Action::State(state), Action::Arm(Timer::Setup, setup_timeout)])
+        let mut actions = Vec::new();
+        if stop_wanted {
+            if strategy == Strategy::Daemon {
+                // The pump before may have died before it could say so, and so may the daemon that it told.
+                actions.push(Action::AnnounceEnd);
+            }
+            actions.push(Action::State(State::Stopping));
+            actions.push(Action::Arm(Timer::Setup, setup_timeout.min(DELIVER_TIMEOUT)));
+        } else {
+            actions.push(Action::State(State::Starting));
+            actions.push(Action::Arm(Timer::Setup, setup_timeout));
+        }
+        (lifecycle, actions)
     }
 
     /// Where in its life the pump is.
@@ -187,12 +198,12 @@ impl Lifecycle {
     fn take_over(&mut self, out: &mut Vec<Action>) {
         self.kept = false;
         self.phase = Phase::Running;
+        self.read(out);
         if self.goal == Goal::Policy {
             out.push(Action::State(State::Running));
-        }
-        out.push(Action::ReportStarted);
-        self.read(out);
-        if self.goal != Goal::Policy {
+            out.push(Action::ReportStarted);
+        } else {
+            // Who has asked for a restart waits for the process that comes then.
             self.end_process(out);
         }
     }
@@ -487,14 +498,7 @@ impl Lifecycle {
             match self.phase {
                 Phase::Delivering => self.clear(out),
                 Phase::Finishing => self.leave(out),
-                Phase::Preparing => {
-                    out.push(Action::Disarm(Timer::Setup));
-                    if std::mem::replace(&mut self.kept, false) {
-                        self.end_process(out)
-                    } else {
-                        self.clear(out)
-                    }
-                }
+                Phase::Preparing => self.end_unprepared(out),
                 Phase::Holding
                 | Phase::Spawning
                 | Phase::Running
@@ -511,6 +515,13 @@ impl Lifecycle {
         } else {
             self.pursue(Goal::Fail, out);
         }
+    }
+
+    /// The group is ending and its monitors cannot be waited for: what is pending stays undelivered.
+    fn end_unprepared(&mut self, out: &mut Vec<Action>) {
+        self.relay_gone = true;
+        out.push(Action::Disarm(Timer::Setup));
+        if std::mem::replace(&mut self.kept, false) { self.end_process(out) } else { self.clear(out) }
     }
 
     fn finish(&mut self, out: &mut Vec<Action>) {
@@ -581,6 +592,9 @@ impl Lifecycle {
 
     fn elapsed(&mut self, timer: Timer, out: &mut Vec<Action>) {
         match timer {
+            Timer::Setup if self.phase == Phase::Preparing && self.goal >= Goal::HandOver => {
+                self.end_unprepared(out);
+            }
             Timer::Setup if self.phase == Phase::Preparing => self.hook_failed(out),
             Timer::Stop if self.phase == Phase::Delivering && self.stop_armed => {
                 // What then is left is asked politely again.

@@ -147,6 +147,23 @@ pub(crate) struct GroupFiles {
     pub(crate) directory: PathBuf,
 }
 
+/// Where `log` writes for a group whose monitors are all set aside.
+pub(crate) const FALLBACK_LOG: &str = "output.log";
+/// Beginning of the names of files with bytes that were set aside.
+const ASIDE: &str = "aside.";
+
+/// Bytes that a monitor died of and was not given any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AsideFile {
+    pub(crate) path: PathBuf,
+    pub(crate) stream: String,
+    /// Offset of the first of them in the stream.
+    pub(crate) offset: u64,
+    /// Label of the monitor.
+    pub(crate) label: String,
+    pub(crate) bytes: u64,
+}
+
 /// The name of the control socket.
 pub(crate) const CONTROL: &str = "control";
 const LAST_CRASH: &str = "last_crash";
@@ -182,7 +199,33 @@ impl GroupFiles {
         self.directory.join("recent")
     }
 
-    /// Removes all files but the lock.
+    /// Where bytes of a stream are that were set aside for a monitor.
+    pub(crate) fn aside(&self, stream: &str, offset: u64, label: &str) -> PathBuf {
+        self.directory.join(format!("{ASIDE}{stream}.{offset}.{label}"))
+    }
+
+    /// All bytes that were set aside.
+    pub(crate) fn all_aside(&self) -> Vec<AsideFile> {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let mut all: Vec<AsideFile> = entries
+            .filter_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                let mut parts = name.strip_prefix(ASIDE)?.splitn(3, '.');
+                let (stream, offset, label) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+                Some(AsideFile {
+                    path: entry.path(),
+                    stream: stream.to_owned(),
+                    offset,
+                    label: label.to_owned(),
+                    bytes: entry.metadata().ok()?.len(),
+                })
+            })
+            .collect();
+        all.sort_by(|one, other| (&one.stream, one.offset).cmp(&(&other.stream, other.offset)));
+        all
+    }
+
+    /// Removes all files of ours but the lock. What was set aside is the user's, and stays.
     fn clear(&self) -> io::Result<()> {
         for name in FILES {
             match fs::remove_file(self.directory.join(name)) {
@@ -203,7 +246,7 @@ impl GroupFiles {
             .and_then(|()| fs::remove_file(self.lock()))
             .and_then(|()| fs::remove_dir(&self.directory));
         if let Err(error) = removed
-            && error.kind() != io::ErrorKind::NotFound
+            && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty)
         {
             log::warn!("unable to remove {}: {error}", self.directory.display());
         }

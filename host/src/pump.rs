@@ -7,6 +7,7 @@ mod beginning;
 mod crash_file;
 mod deadline;
 mod deeds;
+mod fallback;
 mod intake;
 mod mail;
 mod offer;
@@ -77,7 +78,7 @@ struct Pump {
     deadline: Option<Deadline>,
     /// The process, from its start until it is reaped.
     process: Option<Started>,
-    /// Gets readable when the process ends, until that is known.
+    /// Gets readable when the process ends, and knows how it ended, whoever reaps it: until it is reaped.
     watch: Option<OwnedFd>,
     /// The process is not this pump's child: an earlier pump started it, and it was kept.
     adopted: bool,
@@ -141,7 +142,7 @@ impl Pump {
         ];
         fds.extend(self.link.as_ref().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
         // A kept process may be dead already: that is looked at when the monitors are ready.
-        let watch = self.watch.as_ref().filter(|_| self.lifecycle.phase() != Phase::Preparing);
+        let watch = self.watch.as_ref().filter(|_| self.awaits_end());
         fds.extend(watch.map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(true));
         fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
@@ -165,7 +166,7 @@ impl Pump {
         if signal {
             self.take_signals();
         }
-        if ended || self.ending.is_pending() {
+        if ended || self.ending.is_pending() || self.is_blind() {
             self.take_children();
         }
         if link {
@@ -194,7 +195,7 @@ impl Pump {
     fn timeout(&self) -> PollTimeout {
         let look = self.deadline.as_ref().and_then(Deadline::next);
         let next = self.timers.iter().copied().chain([look]).flatten().min();
-        let polling = self.ending.is_pending().then_some(Duration::from_millis(20));
+        let polling = (self.ending.is_pending() || self.is_blind()).then_some(Duration::from_millis(20));
         let wait = next.map(|at| at.saturating_duration_since(Instant::now()));
         let wait = wait.into_iter().chain(polling).min();
         // Rounded up: waking up a moment early would only mean to wait again.
@@ -283,8 +284,7 @@ impl Pump {
     /// left of its group. Adopted strangers are reaped.
     fn take_children(&mut self) {
         if let Some(started) = self.process
-            && self.dead.is_none()
-            && self.lifecycle.phase() != Phase::Preparing
+            && self.awaits_end()
             && let Some(exit) = self.end_of_process(started.pid)
         {
             self.process_died(started, exit);
@@ -304,6 +304,17 @@ impl Pump {
         }
     }
 
+    /// Whether a process is there whose end is news.
+    fn awaits_end(&self) -> bool {
+        self.process.is_some() && self.dead.is_none() && self.lifecycle.phase() != Phase::Preparing
+    }
+
+    /// Whether nobody tells of the end of the process: it is no child of this pump, and was gone before it could be
+    /// watched, or the system has no pidfds.
+    fn is_blind(&self) -> bool {
+        self.adopted && self.watch.is_none() && self.awaits_end()
+    }
+
     fn end_of_process(&self, pid: i32) -> Option<Exit> {
         if self.adopted { family::end_of_stranger(pid, self.watch.as_ref()) } else { family::end_of(pid) }
     }
@@ -312,7 +323,6 @@ impl Pump {
         let ran = started.at.elapsed();
         self.note_exit(exit);
         self.dead = Some(exit);
-        self.watch = None;
         log::info!("process {} ended: {exit:?}", started.pid);
         if self.ear.is_some() && !self.group.page.executed() {
             let text = "the program ended before it said READY=1".to_owned();
@@ -422,7 +432,7 @@ impl Pump {
                 if timer == Timer::Setup && self.events.contains(&Event::MonitorsReady) {
                     continue;
                 }
-                if timer == Timer::Setup {
+                if timer == Timer::Setup && !self.lifecycle.is_ending() {
                     let timeout = self.group.launch.policy.setup_timeout;
                     self.hook_failed(
                         format!("a monitor was not ready within {timeout:?} (--setup-timeout)"),

@@ -312,7 +312,10 @@ impl Launching<'_> {
             pid_slot: Some(self.page.slot(member)),
         };
         let pid = spawn::spawn(&child).map_err(io::Error::other)?;
-        self.page.set_member(member, pid);
+        // Zero: the intermediate was killed before it could say the pid, which the role itself writes as well.
+        if pid > 0 {
+            self.page.set_member(member, pid);
+        }
         Ok(pid)
     }
 }

@@ -329,6 +329,14 @@ impl Start {
         self
     }
 
+    /// With [`OnCrash::Keep`]: sets a monitor aside that ends the pump so often within this span (0: never); default:
+    /// 5 times within a minute.
+    pub fn monitor_crashes(mut self, count: u32, within: Duration) -> Self {
+        self.policy.monitor_crashes = count;
+        self.policy.monitor_window = within;
+        self
+    }
+
     /// Gives up after so many respawns in a row without a stable run; default: never.
     pub fn max_restarts(mut self, count: u32) -> Self {
         self.policy.max_restarts = Some(count);

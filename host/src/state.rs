@@ -66,6 +66,8 @@ enum Word {
     StopWanted,
     /// 1 while a restart of the process is wanted.
     RestartWanted,
+    /// A bit for each monitor that is set aside.
+    Aside,
 }
 
 const REASON: std::ops::Range<usize> = 64..128;
@@ -105,6 +107,14 @@ impl State {
             .find(|state| *state as u64 == number)
             .unwrap_or(Self::Starting)
     }
+}
+
+/// Whether the monitor of this index is set aside, by the bits of [`Page::aside`].
+pub(crate) fn is_aside(mask: u64, monitor: usize) -> bool {
+    u32::try_from(monitor)
+        .ok()
+        .and_then(|monitor| mask.checked_shr(monitor))
+        .is_some_and(|bits| bits & 1 == 1)
 }
 
 /// Who of a group is meant.
@@ -326,6 +336,16 @@ impl Page {
         (u32::try_from(self.get(Word::Why)).unwrap_or(0), self.get(Word::MessageCut))
     }
 
+    /// Notes which monitors are set aside, a bit for each.
+    pub(crate) fn set_aside(self, mask: u64) {
+        self.set(Word::Aside, mask);
+    }
+
+    /// See [`Page::set_aside`].
+    pub(crate) fn aside(self) -> u64 {
+        self.get(Word::Aside)
+    }
+
     /// Unstable deaths in a row.
     pub(crate) fn set_unstable(self, count: u32) {
         self.set(Word::Unstable, u64::from(count));
@@ -492,6 +512,11 @@ impl Snapshot {
         let code = self.get(Word::ExitCode).checked_sub(1).map(number_pid);
         let signal = Some(number_pid(self.get(Word::ExitSignal))).filter(|signal| *signal != 0);
         (at_ns != 0).then_some(LastExit { exit: Exit { code, signal, core: false }, at_ns })
+    }
+
+    /// Which monitors are set aside, a bit for each.
+    pub(crate) fn aside(&self) -> u64 {
+        self.get(Word::Aside)
     }
 
     /// Pid of the pump as it was noted last, alive or not.

@@ -1,5 +1,6 @@
 //! The one definition of the command line.
 
+use super::later::Later;
 use super::report::Failure;
 use super::{monitor, names};
 use crate::launch::{OnCrash, Restart, Strategy};
@@ -43,10 +44,11 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Starts a program and keeps it alive
-    Start(Box<StartArgs>),
+    #[command(override_usage = "immortal start [OPTIONS] FILE [ARGS]...")]
+    Start(Later<StartArgs>),
     /// Verifies all that start verifies, starting nothing
     #[command(override_usage = "immortal check [OPTIONS] FILE [ARGS]...")]
-    Check(Box<StartArgs>),
+    Check(Later<StartArgs>),
     /// Shows every group of this user
     List {
         /// Prints JSON
@@ -152,9 +154,8 @@ enum OnCrashArg {
     Keep,
 }
 
-/// Everything after FILE belongs to the program.
+// Everything after FILE belongs to the program. (A line of documentation would be shown as what `start` does.)
 #[derive(Debug, Args)]
-#[command(override_usage = "immortal start [OPTIONS] FILE [ARGS]...")]
 pub(super) struct StartArgs {
     /// Group name [default: base name of FILE]
     #[arg(short, long)]
@@ -241,6 +242,12 @@ pub(super) struct StartArgs {
     /// What becomes of the process when pump or daemon dies
     #[arg(long, value_enum, default_value = "respawn")]
     on_crash: OnCrashArg,
+    /// With keep: a monitor that ends the pump so often within the window is set aside; 0: never
+    #[arg(long, value_name = "N", default_value = "5")]
+    monitor_crashes: u32,
+    /// The window of --monitor-crashes
+    #[arg(long, value_name = "DUR", default_value = "1m", value_parser = positive_duration)]
+    monitor_crash_window: Duration,
     /// How long a hook of a monitor may take [default: unlimited]
     #[arg(long, value_name = "DUR", value_parser = positive_duration)]
     hook_timeout: Option<Duration>,
@@ -318,6 +325,7 @@ impl StartArgs {
                 OnCrashArg::Respawn => OnCrash::Respawn,
                 OnCrashArg::Keep => OnCrash::Keep,
             })
+            .monitor_crashes(self.monitor_crashes, self.monitor_crash_window)
             .relay(!self.no_relay)
             .executable(crate::role::own_executable());
         if matches!(self.ready, ReadyArg::Notify) {

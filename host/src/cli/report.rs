@@ -8,7 +8,6 @@ use crate::places::last_line;
 use crate::start::{StartError, Started};
 use serde_json::{Map, Value, json};
 use std::io::{self, IsTerminal, Write};
-use std::process::ExitCode;
 
 /// A command that failed: its exit status, what and why, and what to do.
 #[derive(Debug)]
@@ -25,12 +24,12 @@ impl Failure {
     }
 
     /// Shows it; returns the exit status.
-    pub(super) fn report(&self) -> ExitCode {
+    pub(super) fn report(&self) -> u8 {
         eprintln!("error: {}", self.text);
         if let Some(hint) = &self.hint {
             eprintln!("hint: {}", one_line(hint));
         }
-        ExitCode::from(self.status)
+        self.status
     }
 }
 
@@ -53,15 +52,15 @@ impl From<io::Error> for Failure {
 }
 
 /// A wrong command line: one line and a hint, or the help that was asked for.
-pub(super) fn usage(error: &clap::Error) -> ExitCode {
+pub(super) fn usage(error: &clap::Error) -> u8 {
     use clap::error::ErrorKind;
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return u8::from(error.print().is_err());
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         eprintln!("error: command line: a command is missing");
         eprintln!("hint: immortal --help lists them");
-        return ExitCode::from(2);
+        return 2;
     }
     let text = error.to_string();
     let what: Vec<&str> = text
@@ -74,7 +73,7 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
     eprintln!("error: command line: {}", what.trim_start_matches("error: "));
     let tip = text.lines().map(str::trim).find_map(|line| line.strip_prefix("tip: "));
     eprintln!("hint: {}", tip.unwrap_or("immortal --help, immortal start --help"));
-    ExitCode::from(2)
+    2
 }
 
 /// Writes one JSON value.

@@ -75,7 +75,7 @@ impl Pump {
             None => attempt("open /dev/null", fd::null())?,
         };
         let kept = Kept::find(&group);
-        let mail = attempt("make the letter boxes", Mail::new(group.launch.monitors.len(), group.page))?;
+        let mail = attempt("make the letter boxes", Mail::new(group.launch.monitors.len() + 1, group.page))?;
         let mail = Arc::new(mail);
         let start = relay_start(&mut group, &mail, &environment, kept.as_ref())?;
         let thread = std::thread::Builder::new().name("relay".into()).spawn(move || relay::run(start));
@@ -212,6 +212,7 @@ fn relay_start(
         page,
         settings: Arc::new(launch.settings(environment)),
         monitors: launch.monitors.clone(),
+        aside: page.aside(),
         executable: role::own_executable(),
         intake,
         sinks,

@@ -121,9 +121,11 @@ impl Pump {
             parent_death_signal: (!keeps).then_some(self.group.launch.policy.stop_signal),
             pid_slot: Some(page.slot(Member::Process)),
         };
+        // Before: a run is never said to be shorter than it was.
+        let at = Instant::now();
         match spawn::spawn(&child) {
             Ok(pid) => {
-                self.process = Some(Started { pid, at: Instant::now() });
+                self.process = Some(Started { pid, at });
                 self.watch = family::watch(pid);
                 self.adopted = false;
                 self.executed = true;
@@ -222,6 +224,7 @@ impl Pump {
 
     pub(super) fn reap(&mut self) {
         self.dead = None;
+        self.watch = None;
         self.group.page.set_member(Member::Process, 0);
         let Some(process) = self.process.take() else { return };
         if std::mem::replace(&mut self.adopted, false) {

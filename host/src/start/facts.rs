@@ -52,6 +52,8 @@ pub(super) fn of(launch: &Launch) -> Facts {
             "max_restarts": policy.max_restarts,
             "ready_timeout": policy.ready_within.map(span),
             "on_crash": policy.on_crash.name(),
+            "monitor_crashes": policy.monitor_crashes,
+            "monitor_crash_window": span(policy.monitor_window),
             "hook_timeout": policy.hook_timeout.map(span),
         }),
         stop_signal: policy.stop_signal,

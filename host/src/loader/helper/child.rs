@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -19,14 +18,14 @@ use crate::loader::{FileError, Identity, LoadError, Settings, chain, check_optio
 
 /// The helper process from start to end. It serves one parent over its standard input, and one library.
 #[must_use]
-pub fn run() -> ExitCode {
+pub fn run() -> u8 {
     let is_socket = nix::sys::socket::getsockname::<nix::sys::socket::UnixAddr>(raw_stdin()).is_ok();
     if !is_socket {
         return complain("error: check-monitor: it is started by immortal itself");
     }
     let served = confine::enter().and_then(|channel| serve(CHANNEL.get_or_init(|| channel)));
     match served {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => complain(&format!("error: check-monitor: {}", chain(&error))),
     }
 }
@@ -37,9 +36,9 @@ fn raw_stdin() -> i32 {
 }
 
 #[expect(clippy::print_stderr, reason = "nobody else is there to tell it")]
-fn complain(text: &str) -> ExitCode {
+fn complain(text: &str) -> u8 {
     eprintln!("{text}");
-    ExitCode::from(2)
+    2
 }
 
 fn serve(mut channel: &UnixStream) -> io::Result<()> {
