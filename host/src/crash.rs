@@ -81,11 +81,8 @@ impl Crash {
     }
 
     /// The hook that was in progress, if one was, by the labels of the group's monitors.
-    pub(crate) fn in_hook<'a>(mut self, moment: Moment, label: impl Fn(usize) -> Option<&'a str>) -> Self {
-        self.in_hook = moment.in_hook.map(|at| {
-            let label = label(at.monitor).unwrap_or("?");
-            (label.to_owned(), at.hook.name().to_owned())
-        });
+    pub(crate) fn in_hook<'a>(mut self, moment: Moment, label: impl Fn(usize) -> &'a str) -> Self {
+        self.in_hook = moment.in_hook.map(|at| (label(at.monitor).to_owned(), at.hook.name().to_owned()));
         self
     }
 
@@ -135,9 +132,10 @@ impl Crash {
     }
 }
 
-/// The label of one of the group's monitors.
-pub(crate) fn label_of(monitors: &[Checked], index: usize) -> Option<&str> {
-    monitors.get(index).map(|monitor| monitor.label.as_str())
+/// The label of the monitor at this index; behind the group's own there is the one that takes over when all of them
+/// are set aside.
+pub(crate) fn label_of(monitors: &[Checked], index: usize) -> &str {
+    monitors.get(index).map_or("log", |monitor| monitor.label.as_str())
 }
 
 #[cfg(test)]
@@ -153,7 +151,7 @@ mod tests {
 
     fn crash() -> Crash {
         let exit = Exit { code: None, signal: Some(libc::SIGSEGV), core: false };
-        let label = |index: usize| ["first", "second"].get(index).copied();
+        let label = |index: usize| ["first", "second"][index];
         Crash::new(Role::Pump, 12, MOMENT).ended(exit).in_hook(MOMENT, label).by_hook(true).said(b"oops\n")
     }
 

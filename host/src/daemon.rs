@@ -368,8 +368,7 @@ impl Daemon {
         }
         let label = |index: usize| crash::label_of(monitors, index);
         if let Some(hook) = blamed {
-            let label = label(hook.monitor).unwrap_or("?");
-            log::warn!("pump {pid} died of monitor {label} in {}", hook.hook.name());
+            log::warn!("pump {pid} died of monitor {} in {}", label(hook.monitor), hook.hook.name());
         }
         let moment = delivery.moment();
         let crash = Crash::new(Role::Pump, pid, moment)

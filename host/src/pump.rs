@@ -15,6 +15,7 @@ mod relay;
 mod sink;
 
 use crate::control::{ClientId, Command as Wish, Server};
+use crate::crash;
 use crate::delivery::Verdict;
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
@@ -262,7 +263,7 @@ impl Pump {
             return;
         }
         let Some(late) = in_hook else { return };
-        let label = self.group.launch.monitors.get(late.monitor).map_or("?", |monitor| &monitor.label);
+        let label = crash::label_of(&self.group.launch.monitors, late.monitor);
         let (hook, within) = (late.hook.name(), deadline.within());
         let text = format!("monitor {label}: {hook} did not return within {within:?} (--hook-timeout)");
         self.hook_failed(text, None, Verdict::Hook);

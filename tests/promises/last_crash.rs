@@ -1,6 +1,6 @@
 //! The crash record: what `status --json` and the next monitors are told of the death of a pump or a daemon.
 
-use immortal_tests::{Group, Role, Sandbox, Signal, eventually};
+use immortal_tests::{CLibrary, Group, Role, Sandbox, Signal, eventually};
 use serde_json::{Value, json};
 
 /// A group whose monitor fails in its second call of stdout in this way, with 6 bytes of stdout and 5 of stderr
@@ -210,6 +210,54 @@ fn a_stable_run_ends_a_row_and_the_last_crash_stays_known() {
     }
     group.command("restart").assert_code(0);
     assert_eq!(group.status()["last_crash"]["signal"], "KILL");
+}
+
+/// Reports what it is told of the last crash.
+const TELLS: &str = r#"
+#include "immortal_monitor.h"
+#include <stdio.h>
+#include <string.h>
+static im_str text(const char *text) { im_str str = {(const uint8_t *)text, strlen(text)}; return str; }
+static void *create(const im_host *host, const im_opt *options, size_t count) {
+    (void)options; (void)count;
+    const im_crash *crash = host->get_extension(host->ctx, IM_EXTENSION_CRASH);
+    char told[200] = "none";
+    if (crash && crash->size >= sizeof(im_crash))
+        snprintf(told, sizeof told, "%s, pid %d, signal %d, %u in a row, in %.*s of %.*s",
+            crash->role == IM_ROLE_PUMP ? "pump" : "daemon", crash->pid, crash->signal, crash->count,
+            (int)crash->hook.len, (const char *)crash->hook.data,
+            (int)crash->monitor.len, (const char *)crash->monitor.data);
+    host->report(host->ctx, text("crash"), text(told));
+    static int instance;
+    return host->get_extension(host->ctx, "immortal.crash/2") ? NULL : &instance;
+}
+static void destroy(void *instance) { (void)instance; }
+const im_monitor immortal_monitor_v1 = {
+    .magic = IM_MAGIC, .abi = IM_ABI, .size = sizeof(im_monitor),
+    .name = "tells", .version = "1", .about = "tells of the last crash", .create = create, .destroy = destroy,
+};
+"#;
+
+#[test]
+fn a_monitor_in_c_is_told_as_well() {
+    let sandbox = Sandbox::new();
+    let library = CLibrary::new(TELLS).build(&sandbox, "tells");
+    let group = sandbox
+        .launch("daemon")
+        .arg("--monitor")
+        .arg(library)
+        .recorder()
+        .set("when", "stdout")
+        .set("how", "segv")
+        .set("times", "1")
+        .puppet(["wait-file=go", "out=hello", "hang"])
+        .start();
+    assert_eq!(group.status()["reports"]["tells"]["crash"], "none");
+    sandbox.file("go", "", 0o600);
+    wait_for_crash(&group, 1);
+    let pump = group.started.of(Role::Monitor);
+    let expected = format!("pump, pid {pump}, signal 11, 1 in a row, in stdout of recorder");
+    assert_eq!(group.status()["reports"]["tells"]["crash"], json!(expected));
 }
 
 #[test]
