@@ -5,6 +5,7 @@ mod later;
 mod logs;
 mod monitor;
 mod names;
+mod reload;
 mod report;
 mod unit;
 
@@ -75,6 +76,10 @@ fn obey(command: Command) -> Result<u8, Failure> {
             groups::restart(name)?;
             Ok(format!("restarted {name}"))
         }),
+        Command::Reload(args) => {
+            report::line(&reload::reload(*args.0)?)?;
+            Ok(0)
+        }
         Command::Signal { name, signal } => {
             groups::signal(&name, signal)?;
             Ok(0)

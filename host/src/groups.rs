@@ -1,11 +1,14 @@
-//! Groups as `list`, `status`, `stop` and `restart` see them: from outside, by their files.
+//! Groups as `list`, `status`, `stop`, `restart` and `reload` see them: from outside, by their files.
 
 use crate::control::{self, ClientError, Command};
-use crate::launch::OnCrash;
+use crate::crash::Crash;
+use crate::launch::{FORMAT, OnCrash, Policy, Strategy};
 use crate::places::{self, Facts, GroupFiles, PlaceError};
+use crate::reload::{Report, Request, Setup, trial_timeout, yield_timeout};
+use crate::role::Role;
 use crate::spool::SPOOL_BYTES;
-use crate::state::{Member, Snapshot, State, is_aside};
-use jiff::Timestamp;
+use crate::state::{Member, ReloadState, Snapshot, State, is_aside};
+use crate::sys::clock::rfc3339;
 use serde_json::{Value, json};
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -15,6 +18,8 @@ use std::time::{Duration, Instant};
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long a group may answer nobody: a role is being replaced.
 const SILENCE: Duration = Duration::from_secs(60);
+/// How long is waited between two looks at what becomes of a wish.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Why a command on a group failed.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +34,16 @@ pub(crate) enum GroupError {
     Client { name: String, source: ClientError },
     #[error("group {name}")]
     System { name: String, source: std::io::Error },
+    #[error("group {0}: its process would not survive a reload: it was started without --on-crash keep")]
+    NotKept(String),
+    #[error("group {name}: it runs with format {theirs} of immortal, and this command with {ours}")]
+    OtherFormat { name: String, theirs: u64, ours: u32 },
+    #[error("group {name}: not reloaded, it goes on as before: {why}")]
+    NotReloaded { name: String, why: String },
+    #[error("group {name}: it ended during the reload")]
+    EndedMeanwhile { name: String },
+    #[error("group {name}: the reload has come to no end within {} s", .within.as_secs())]
+    Endless { name: String, within: Duration },
     #[error(transparent)]
     Place(#[from] PlaceError),
 }
@@ -40,6 +55,14 @@ impl GroupError {
             Self::Failed(name) | Self::Orphaned(name) => Some(format!(
                 "start it again with immortal start --name {name} …, or remove it: immortal stop {name}"
             )),
+            Self::NotKept(name) | Self::OtherFormat { name, .. } => {
+                Some(format!("end it and start it anew: immortal stop {name}, immortal start …"))
+            }
+            Self::NotReloaded { .. } => Some(
+                "immortal monitor check tests a library; immortal logs shows the output meanwhile".into(),
+            ),
+            Self::EndedMeanwhile { .. } => Some("immortal list shows the groups there are".into()),
+            Self::Endless { name, .. } => Some(format!("immortal status {name} shows what it is about")),
             Self::Place(error) => error.hint(),
             Self::Client { .. } | Self::System { .. } => None,
         }
@@ -161,6 +184,24 @@ impl Group {
         ])
     }
 
+    /// How a pump or a daemon of the group died last. A pump without a daemon that was killed could leave nothing but
+    /// its stderr and what it had noted on the page.
+    fn last_crash(&self) -> Value {
+        if let Some(noted) = self.files.read_last_crash() {
+            return noted;
+        }
+        let page = &self.snapshot;
+        let is_gone = page.executed() && !page.has_roles() && !page.is_noted_as_failed();
+        if self.facts.strategy != Strategy::Unattached.name() || !is_gone {
+            return Value::Null;
+        }
+        let (stderr, at_ns) = self.files.last_stderr();
+        let moment = page.moment();
+        let label = |index: usize| self.facts.monitors.get(index).map(|monitor| monitor.label.as_str());
+        let crash = Crash::new(Role::Pump, page.noted_pump(), moment).in_hook(moment, label).said(&stderr);
+        crash.noticed(at_ns).json()
+    }
+
     /// How much of the process's output is taken and not delivered to everybody yet, of a group that keeps it.
     fn spool(&self) -> Value {
         if self.facts.settings["on_crash"] != OnCrash::Keep.name() {
@@ -182,6 +223,7 @@ impl Group {
         let aside = self.facts.monitors.iter().enumerate().filter(|(index, _)| is_aside(mask, *index));
         object["set_aside"] = aside.map(|(_, monitor)| monitor.label.clone()).collect();
         object["poisoned"] = self.files.all_aside().into_iter().map(poisoned_json).collect();
+        object["last_crash"] = self.last_crash();
         object["spool"] = self.spool();
         object["reports"] = report.unwrap_or_else(|| json!({}));
         object["settings"] = self.facts.settings.clone();
@@ -201,10 +243,6 @@ fn ordered<const N: usize>(pairs: [(&str, Value); N]) -> Value {
 /// The three pids in the order of the contract.
 pub(crate) fn pids_json(process: Value, monitor: Value, daemon: Value) -> Value {
     ordered([("process", process), ("monitor", monitor), ("daemon", daemon)])
-}
-
-fn rfc3339(ns: u64) -> String {
-    Timestamp::from_nanosecond(i128::from(ns)).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
 }
 
 /// All groups of this user, by name.
@@ -363,6 +401,62 @@ pub(crate) fn restart(name: &str) -> Result<(), GroupError> {
         // The role that was asked is gone, and its successor may have done it already.
         if group.state() == State::Running && group.snapshot.restarts().0 > before {
             return Ok(());
+        }
+    }
+}
+
+/// Refuses at once what no reload can do.
+pub(crate) fn may_reload(name: &str) -> Result<(), GroupError> {
+    let group = find_answering(name)?;
+    if group.facts.settings["on_crash"] != OnCrash::Keep.name() {
+        return Err(GroupError::NotKept(name.to_owned()));
+    }
+    let theirs = group.snapshot.roles_format();
+    if theirs != u64::from(FORMAT) {
+        return Err(GroupError::OtherFormat { name: name.to_owned(), theirs, ours: FORMAT });
+    }
+    Ok(())
+}
+
+/// Puts another set-up in the place of a group's; returns when its monitors are at work.
+pub(crate) fn reload(name: &str, setup: &Setup, policy: &Policy) -> Result<(), GroupError> {
+    let request = Request::new(setup);
+    ask_for_reload(name, &request)?;
+    let within = yield_timeout(policy) + trial_timeout(policy) + trial_timeout(policy);
+    let deadline = Instant::now() + within;
+    loop {
+        let ended = || GroupError::EndedMeanwhile { name: name.to_owned() };
+        let group = find_answering(name).map_err(|_| ended())?;
+        match group.snapshot.reload() {
+            (id, ReloadState::Done) if id == request.id => return Ok(()),
+            (id, ReloadState::Failed) if id == request.id => {
+                let report = Report::read(&group.files.directory).filter(|report| report.id == id);
+                let why = report.map_or_else(|| "it is not known why".to_owned(), |report| report.why);
+                return Err(GroupError::NotReloaded { name: name.to_owned(), why });
+            }
+            _ if Instant::now() >= deadline => {
+                return Err(GroupError::Endless { name: name.to_owned(), within });
+            }
+            _ => std::thread::sleep(LOOK_AGAIN),
+        }
+    }
+}
+
+/// Asks until it is known that the reload is under way, whichever role dies meanwhile.
+fn ask_for_reload(name: &str, request: &Request) -> Result<(), GroupError> {
+    let deadline = Instant::now() + SILENCE;
+    loop {
+        let group = find_answering(name)?;
+        match control::request(&group.files, Command::Reload(request.clone()), ANSWER) {
+            Ok(_) => return Ok(()),
+            Err(source @ (ClientError::Refused(_) | ClientError::TooLong(_))) => {
+                return Err(GroupError::Client { name: name.to_owned(), source });
+            }
+            Err(source) if Instant::now() >= deadline => {
+                return Err(GroupError::Client { name: name.to_owned(), source });
+            }
+            Err(_) if find(name)?.snapshot.reload().0 == request.id => return Ok(()),
+            Err(_) => std::thread::sleep(LOOK_AGAIN),
         }
     }
 }

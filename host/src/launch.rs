@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-/// Version of this format. Roles of one group are one executable, so they never differ in it; a reload will.
-pub(crate) const FORMAT: u32 = 1;
+/// Version of all that roles of one group have in common: launch data, descriptors, frames and state page. Raised with
+/// every change to one of them. Only a reload brings two executables together, and they must agree on it.
+pub(crate) const FORMAT: u32 = 2;
 
 /// Bytes of a path, an argument or an environment variable.
 pub(crate) type Bytes = Vec<u8>;
@@ -50,8 +51,16 @@ pub(crate) mod number {
     pub(crate) const SPOOL: RawFd = 19;
     /// With `keep`: pidfd of the process that is kept running.
     pub(crate) const PROCESS: RawFd = 20;
+    /// Reload, the new pump: launch data and executable of the set-up before, for a daemon of that.
+    pub(crate) const BEFORE: (RawFd, RawFd) = (21, 22);
+    /// Reload, the new daemon: its link to the pump that lives.
+    pub(crate) const PUMP: RawFd = 23;
+    /// Reload, the new daemon: both ends of that pump's stderr.
+    pub(crate) const PUMP_STDERR: (RawFd, RawFd) = (24, 25);
+    /// How a role of the group died last.
+    pub(crate) const LAST_CRASH: RawFd = 26;
     /// The highest number of this table.
-    pub(crate) const LAST: RawFd = PROCESS;
+    pub(crate) const LAST: RawFd = LAST_CRASH;
 }
 
 /// How the group's processes relate.

@@ -46,6 +46,8 @@ const FAILED: u8 = 125;
 pub(crate) fn run() -> Result<std::convert::Infallible, RoleError> {
     let mut pump = Pump::begin(role::begin()?)?;
     let status = pump.live();
+    // Open to the very end: the daemon kills a pump whose link is closed, and this one is to have its own exit status.
+    std::mem::forget(pump.link.take());
     drop(pump);
     family::leave(status)
 }
@@ -59,6 +61,7 @@ struct Started {
 
 struct Pump {
     group: Group,
+    began: Instant,
     lifecycle: Lifecycle,
     prepared: Prepared,
     stdin: OwnedFd,
@@ -94,6 +97,8 @@ struct Pump {
     /// Clients that asked for the end; they are answered when it is under way. One that is not, because this pump
     /// left before it came to that, asks the next one.
     stopping: Vec<ClientId>,
+    /// Clients that wait for the daemon's answer to their wish for a reload.
+    reloading: Vec<(u64, ClientId)>,
     /// Whether a hook is to blame, should this pump leave.
     verdict: Verdict,
     /// Exit status and text of a start that failed.
@@ -138,7 +143,6 @@ impl Pump {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(self.link.as_ref().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
-        // A kept process may be dead already: that is looked at when the monitors are ready.
         let watch = self.watch.as_ref().filter(|_| self.awaits_end());
         fds.extend(watch.map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(true));
@@ -301,9 +305,11 @@ impl Pump {
         }
     }
 
-    /// Whether a process is there whose end is news.
+    /// Whether a process is there whose end is news. A kept one may be dead already: that is looked at when the monitors
+    /// are ready; and that of a pump that yields is for the next one.
     fn awaits_end(&self) -> bool {
-        self.process.is_some() && self.dead.is_none() && self.lifecycle.phase() != Phase::Preparing
+        let is_ours = !matches!(self.lifecycle.phase(), Phase::Preparing | Phase::Yielding);
+        self.process.is_some() && self.dead.is_none() && is_ours
     }
 
     /// Whether nobody tells of the end of the process: it is no child of this pump, and was gone before it could be
@@ -343,16 +349,28 @@ impl Pump {
                 Frame::Stop => self.events.push_back(Event::ShutdownAsked),
                 Frame::Kill => self.events.push_back(Event::KillAsked),
                 Frame::Terminated => self.events.push_back(Event::DaemonTerminated),
+                Frame::Yield => self.events.push_back(Event::YieldAsked),
+                Frame::ReloadAnswer { id, refusal } => {
+                    let answer = refusal.map_or(Ok(()), Err);
+                    for (_, client) in self.reloading.extract_if(.., |(asked, _)| *asked == id) {
+                        self.server.answer(client, answer.clone());
+                    }
+                }
                 Frame::Started { .. }
                 | Frame::Failed { .. }
                 | Frame::Ending
                 | Frame::GivingUp { .. }
                 | Frame::Reap { .. }
+                | Frame::Reload { .. }
+                | Frame::Ready
                 | Frame::Over { .. } => {}
             }
         }
         if gone {
             self.link = None;
+            if self.group.launch.strategy == Strategy::Daemon {
+                self.note_daemons_death();
+            }
             self.events.push_back(match self.group.launch.strategy {
                 Strategy::Daemon => {
                     if self.parent.is_some() {
@@ -395,6 +413,14 @@ impl Pump {
                 Wish::Arguments => {
                     self.server.answer_arguments(client, self.group.launch.arguments());
                 }
+                Wish::Reload(request) => match request.open() {
+                    Ok(setup) if self.group.launch.strategy == Strategy::Daemon => {
+                        self.reloading.push((request.id, client));
+                        self.tell(&Frame::Reload { id: request.id, setup });
+                    }
+                    Ok(_) => self.server.answer(client, Err("it has no daemon".into())),
+                    Err(why) => self.server.answer(client, Err(why)),
+                },
                 Wish::Restart if self.lifecycle.is_ending() => {
                     self.server.answer(client, Err("the group is ending".into()));
                 }

@@ -1,12 +1,11 @@
 //! Starts a group: what `immortal start` does, for programs.
 
-mod facts;
 mod keeping;
 mod launching;
 
 use crate::attached::Attached;
 use crate::launch::{FORMAT, Launch, OnCrash, Policy, Program, Restart, Strategy, settings};
-use crate::loader::{self, CheckContext, CheckError, SearchPath, Spec};
+use crate::loader::{self, CheckContext, CheckError, Checked, SearchPath, Spec};
 use crate::options::{OptionError, RawOption};
 use crate::places::PlaceError;
 use crate::privileges::{PrivilegeError, Privileges};
@@ -388,6 +387,52 @@ impl Start {
         Ok((started, signals))
     }
 
+    /// Verifies the monitors alone, as `start` does.
+    ///
+    /// # Errors
+    /// Whatever `start` would refuse of them.
+    pub(crate) fn check_monitors(mut self) -> Result<(Vec<Checked>, Policy), StartError> {
+        let name = self.name.take().unwrap_or_else(|| default_name(&self.program.file));
+        let caller = attempt("find out the current directory", std::env::current_dir())?;
+        let directory = self.working_directory.take().unwrap_or_else(|| caller.clone());
+        self.program.caller_directory = caller.clone().into_os_string().into_vec();
+        self.program.directory = directory.into_os_string().into_vec();
+        let environment = program::environment(&self.program, &inherited_environment());
+        let executable = match self.executable.take() {
+            Some(path) => path,
+            None => find_executable().ok_or(StartError::NoExecutable)?,
+        };
+        keeping::judge_count(&self.policy, self.monitors.len())?;
+        let monitors = self.judge_monitors(&name, &caller, &executable, environment)?;
+        Ok((monitors, self.policy))
+    }
+
+    /// Finds and checks every monitor with its options.
+    fn judge_monitors(
+        &mut self,
+        name: &str,
+        caller: &Path,
+        executable: &Path,
+        environment: Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<Vec<Checked>, StartError> {
+        if self.monitors.is_empty() {
+            self.monitors.push("log".into());
+        }
+        let specs = self.monitors.iter().map(|monitor| Spec::parse(monitor)).collect::<Result<Vec<_>, _>>();
+        let specs = specs.map_err(CheckError::from)?;
+        let options = self.options.iter().map(|option| RawOption::parse(option));
+        let options = options.collect::<Result<Vec<_>, OptionError>>().map_err(CheckError::from)?;
+        let list = environment.iter().map(|(key, value)| [key.as_slice(), b"=", value].concat()).collect();
+        let context = CheckContext {
+            executable,
+            directory: caller,
+            search: &SearchPath::from_environment(&self.monitor_path, caller, executable),
+            settings: &settings(name, self.strategy, None, &self.program, self.policy.on_crash, list),
+            max_level: log::max_level(),
+        };
+        Ok(loader::check_all(&specs, &options, &context)?)
+    }
+
     fn verify(mut self) -> Result<Verified, StartError> {
         let name = match self.name.take() {
             Some(name) => valid_name(name)?,
@@ -404,7 +449,7 @@ impl Start {
         }
         self.program.caller_directory = caller.clone().into_os_string().into_vec();
         self.program.directory = directory.into_os_string().into_vec();
-        let inherited: Vec<_> = std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect();
+        let inherited = inherited_environment();
         self.privileges.apply(&mut self.program)?;
         let environment = program::environment(&self.program, &inherited);
         program::prepare(&self.program, &environment)?;
@@ -413,23 +458,8 @@ impl Start {
             Some(path) => path,
             None => find_executable().ok_or(StartError::NoExecutable)?,
         };
-        if self.monitors.is_empty() {
-            self.monitors.push("log".into());
-        }
-        let specs = self.monitors.iter().map(|monitor| Spec::parse(monitor)).collect::<Result<Vec<_>, _>>();
-        let specs = specs.map_err(CheckError::from)?;
-        let options = self.options.iter().map(|option| RawOption::parse(option));
-        let options = options.collect::<Result<Vec<_>, OptionError>>().map_err(CheckError::from)?;
-        let list = environment.iter().map(|(key, value)| [key.as_slice(), b"=", value].concat()).collect();
-        let context = CheckContext {
-            executable: &executable,
-            directory: &caller,
-            search: &SearchPath::from_environment(&self.monitor_path, &caller, &executable),
-            settings: &settings(&name, self.strategy, None, &self.program, self.policy.on_crash, list),
-            max_level: log::max_level(),
-        };
         let spool = keeping::spool(&self.policy, self.strategy, self.monitors.len())?;
-        let monitors = loader::check_all(&specs, &options, &context)?;
+        let monitors = self.judge_monitors(&name, &caller, &executable, environment)?;
         Ok(Verified {
             launch: Launch {
                 format: FORMAT,
@@ -447,6 +477,10 @@ impl Start {
             spool,
         })
     }
+}
+
+fn inherited_environment() -> Vec<(Vec<u8>, Vec<u8>)> {
+    std::env::vars_os().map(|(key, value)| (key.into_vec(), value.into_vec())).collect()
 }
 
 /// The name as given, if it is one.

@@ -4,6 +4,8 @@ use super::later::Later;
 use super::report::Failure;
 use super::{monitor, names};
 use crate::launch::{OnCrash, Restart, Strategy};
+use crate::loader::CheckError;
+use crate::options::RawOption;
 use crate::signal;
 use crate::start::{Start, StartError};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -79,6 +81,11 @@ pub(super) enum Command {
         #[arg(required = true, add = ArgValueCandidates::new(names::groups))]
         names: Vec<String>,
     },
+    /// Replaces the monitors of a group, and immortal itself, under the process, which runs on
+    ///
+    /// Without options they are the same monitors, from their files as they are now. The group must have been started
+    /// with --on-crash keep. If the new monitors do not get ready, the old ones are restored.
+    Reload(Later<ReloadArgs>),
     /// Sends a signal to the process of a group
     Signal {
         /// Name of the group
@@ -152,6 +159,22 @@ enum ReadyArg {
 enum OnCrashArg {
     Respawn,
     Keep,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReloadArgs {
+    /// Name of the group
+    #[arg(add = ArgValueCandidates::new(names::groups))]
+    pub(super) name: String,
+    /// Monitor, by path or by name; repeatable; all of the group's are replaced, with their options
+    #[arg(short, long, value_name = "[LABEL=]PATH_OR_NAME", add = ArgValueCandidates::new(names::monitors))]
+    monitor: Vec<OsString>,
+    /// Monitor option; repeatable; without --monitor the others stay as they are
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    option: Vec<OsString>,
+    /// Directory searched first for monitors; repeatable
+    #[arg(long, value_name = "DIR")]
+    monitor_path: Vec<PathBuf>,
 }
 
 // Everything after FILE belongs to the program. (A line of documentation would be shown as what `start` does.)
@@ -297,7 +320,42 @@ fn pair(argument: &OsStr) -> Result<(OsString, OsString), Failure> {
     }
 }
 
+impl ReloadArgs {
+    /// Nothing of the group's monitors stays.
+    pub(super) fn replaces_all(&self) -> bool {
+        !self.monitor.is_empty()
+    }
+
+    /// The start that would make the group as it is to be, from the one that makes it as it is.
+    pub(super) fn applied_to(self, mut start: StartArgs) -> Result<Start, Failure> {
+        if self.replaces_all() {
+            start.monitor = self.monitor;
+            start.option.clear();
+        } else {
+            let given = self.option.iter().map(|option| RawOption::parse(option));
+            let given =
+                given.collect::<Result<Vec<_>, _>>().map_err(CheckError::from).map_err(StartError::from);
+            let given = given.map_err(|error| Failure::from(error).of_a_command())?;
+            start.option.retain(|present| RawOption::parse(present).is_ok_and(|p| !replaces(&given, &p)));
+        }
+        start.option.extend(self.option);
+        start.monitor_path = self.monitor_path;
+        Ok(start.into_start()?.0)
+    }
+}
+
+/// Whether one of these has taken the place of an option that addresses its monitor.
+fn replaces(given: &[RawOption], present: &RawOption) -> bool {
+    given.iter().any(|g| g.key == present.key && (g.label.is_none() || g.label == present.label))
+}
+
 impl StartArgs {
+    /// Whether monitors and options are as they were given, though they came as text.
+    pub(super) fn is_exact(&self) -> bool {
+        let mut words = self.monitor.iter().chain(&self.option);
+        words.all(|word| word.to_str().is_some_and(|word| !word.contains(char::REPLACEMENT_CHARACTER)))
+    }
+
     /// What to start, and whether this process stays with it.
     pub(super) fn into_start(self) -> Result<(Start, bool), Failure> {
         let mut program = self.program.into_iter();

@@ -10,6 +10,7 @@ use crate::ending::Ending;
 use crate::frames::Link;
 use crate::launch::{Limit, Program, Strategy, number};
 use crate::lifecycle::{Inherited, Lifecycle, Timer};
+use crate::loader::LastCrash;
 use crate::notify::Ear;
 use crate::program;
 use crate::role::{self, Group, RoleError, attempt};
@@ -102,6 +103,7 @@ impl Pump {
             group,
             lifecycle,
             deadline,
+            began: Instant::now(),
             prepared,
             stdin,
             mail,
@@ -122,6 +124,7 @@ impl Pump {
             executed: page.executed(),
             restarting: Vec::new(),
             stopping: Vec::new(),
+            reloading: Vec::new(),
             verdict: Verdict::Other,
             failure: None,
             last_status: FAILED,
@@ -217,6 +220,7 @@ fn relay_start(
         why,
         message,
         cut_bytes,
+        last_crash: group.crash.as_ref().map(LastCrash::lend),
         kept: kept.map(|kept| relay::KeptProcess {
             pid: kept.started.pid,
             restarts: u32::try_from(page.restarts()).unwrap_or(u32::MAX),

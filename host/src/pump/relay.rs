@@ -16,8 +16,8 @@ use super::offer::Offer;
 use super::sink::Sink;
 use crate::delivery::{Delivery, Hook};
 use crate::loader::{
-    self, Checked, Dispositions, Event, EventKind, Instance, Output, Readiness, Settings, SetupArgs, Stream,
-    Why,
+    self, Checked, Dispositions, Event, EventKind, Instance, LastCrash, Output, Readiness, Settings,
+    SetupArgs, Stream, Why,
 };
 use crate::recent::CHUNK_BYTES;
 use crate::state::{Page, is_aside};
@@ -54,6 +54,7 @@ pub(super) struct Start {
     pub(super) why: u32,
     pub(super) message: Vec<u8>,
     pub(super) cut_bytes: u64,
+    pub(super) last_crash: Option<LastCrash>,
     /// The process that was kept running, if it was.
     pub(super) kept: Option<KeptProcess>,
     /// Keeps an unattached pump's stderr within bounds.
@@ -152,6 +153,7 @@ impl Relay {
                 page,
                 label: checked.label.clone(),
                 index,
+                last_crash: start.last_crash,
             };
             let host = loader::publish(&checked.label, Arc::new(offer), log::max_level());
             let instance = Instance::create(&library, host, &checked.options)?;
@@ -164,6 +166,7 @@ impl Relay {
         let why = match start.why {
             abi::WHY_PUMP_START => Why::PumpStart,
             abi::WHY_DAEMON_RESTART => Why::DaemonRestart,
+            abi::WHY_RELOAD => Why::Reload,
             _ => Why::PumpRestart,
         };
         let args = SetupArgs {

@@ -11,6 +11,18 @@ use std::os::fd::OwnedFd;
 /// set aside.
 const MOST: usize = MOST_MONITORS - 1;
 
+fn what() -> String {
+    "option --on-crash keep".to_owned()
+}
+
+/// Refuses more monitors than a group that keeps its process can have.
+pub(super) fn judge_count(policy: &Policy, monitors: usize) -> Result<(), StartError> {
+    if !policy.keeps() || monitors <= MOST {
+        return Ok(());
+    }
+    Err(StartError::Usage { what: what(), why: format!("a group has at most {MOST} monitors then") })
+}
+
 /// Makes the spool, if the process is to be kept.
 pub(super) fn spool(
     policy: &Policy,
@@ -20,17 +32,11 @@ pub(super) fn spool(
     if !policy.keeps() {
         return Ok(None);
     }
-    let what = || "option --on-crash keep".to_owned();
     if strategy != Strategy::Daemon {
         let why = format!("it needs --strategy daemon, and this is {}", strategy.name());
         return Err(StartError::Usage { what: what(), why });
     }
-    if monitors > MOST {
-        return Err(StartError::Usage {
-            what: what(),
-            why: format!("a group has at most {MOST} monitors then"),
-        });
-    }
+    judge_count(policy, monitors)?;
     let refuse = |why: &str| StartError::Role {
         status: 125,
         text: format!("{}: {why}", what()),

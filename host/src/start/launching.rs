@@ -1,8 +1,9 @@
 //! From a group that was verified to one that runs: makes its files and descriptors, starts its first role, and
 //! waits for the word of it. A start that fails leaves nothing behind.
 
-use super::{GroupPids, StartError, Started, attempt, facts};
+use super::{GroupPids, StartError, Started, attempt};
 use crate::attached::Attached;
+use crate::facts;
 use crate::frames::{Frame, Link};
 use crate::launch::{Launch, Strategy, number};
 use crate::loader::{self, chain};
@@ -193,7 +194,11 @@ fn wait_for_result(link: &mut Link, mut signals: Option<&mut Signals>) -> io::Re
                 | Frame::Over { .. }
                 | Frame::Reap { .. }
                 | Frame::Stop
-                | Frame::Kill => {}
+                | Frame::Kill
+                | Frame::Reload { .. }
+                | Frame::ReloadAnswer { .. }
+                | Frame::Yield
+                | Frame::Ready => {}
             }
         }
         if gone {

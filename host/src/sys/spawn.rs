@@ -7,15 +7,13 @@
 
 #![expect(unsafe_code, reason = "fork, exec and what is allowed between them")]
 
+use super::fd::PARKED;
 use crate::launch::{Identity, Limit};
 use nix::errno::Errno;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Numbers at or above this one are used for the moment in which descriptors change places.
-const PARKED: RawFd = 32;
 
 /// A child to start.
 #[derive(Default)]

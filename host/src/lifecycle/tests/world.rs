@@ -291,6 +291,7 @@ impl World {
             | Event::Cleared { .. }
             | Event::Elapsed(_)
             | Event::KillAsked
+            | Event::YieldAsked
             | Event::Finished
             | Event::NotReplaced
             | Event::Interrupted => {}
@@ -373,7 +374,7 @@ impl World {
             Action::State(state) => self.held |= state == State::Stopped,
             Action::AnnounceEnd | Action::AnnounceFailure => self.end_announced = true,
             Action::Finish => self.give(Job::Finish),
-            Action::AnnounceTerm | Action::StartDaemon | Action::BecomeDaemon => {}
+            Action::AnnounceTerm | Action::StartDaemon | Action::BecomeDaemon | Action::ReportReady => {}
             Action::Leave(outcome) => {
                 self.left = Some(outcome);
                 self.leave(outcome, &mut require);

@@ -205,6 +205,8 @@ impl World {
             Event::PredecessorGone
             | Event::Flooded
             | Event::RestartAsked
+            | Event::ReloadAsked
+            | Event::PumpReady
             | Event::Interrupted
             | Event::Elapsed(_) => {}
         }
@@ -241,7 +243,14 @@ impl World {
                 require(self.pump_known, Promise::SignalsTheLiving);
                 self.asked = true;
             }
-            Action::AnnounceTerm => {}
+            Action::AnnounceTerm
+            | Action::AcceptReload
+            | Action::RefuseReload
+            | Action::YieldPump
+            | Action::Replace
+            | Action::Settle
+            | Action::Restore
+            | Action::AbandonReload => {}
             Action::Sweep => {
                 self.sweeping_known = true;
                 self.sweeping = !luck.gone;
