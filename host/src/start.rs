@@ -5,13 +5,13 @@ mod launching;
 
 use crate::attached::Attached;
 use crate::launch::{FORMAT, Launch, Policy, Program, Restart, Strategy, settings};
-use crate::loader::{self, CheckContext, CheckError, SearchPath, Spec};
+use crate::loader::{CheckContext, CheckError, Checking, Leftovers, SearchPath, Settings, Spec};
 use crate::options::{OptionError, RawOption};
 use crate::places::PlaceError;
 use crate::privileges::{PrivilegeError, Privileges};
 use crate::program::{self, ProgramError};
 use crate::sys::signals::{self, Signals};
-use launching::Verified;
+use launching::{FirstRole, Verified};
 use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -345,7 +345,9 @@ impl Start {
     /// # Errors
     /// Whatever `start` would refuse.
     pub fn check(self) -> Result<(), StartError> {
-        self.verify().map(drop)
+        let mut judged = self.judge()?;
+        let checking = Checking::begin(&judged.specs, &judged.context())?;
+        judged.finish_check(checking).map(drop)
     }
 
     /// Starts the group; returns when the program has been executed.
@@ -353,21 +355,32 @@ impl Start {
     /// # Errors
     /// The name is taken, a monitor refuses, the program cannot be executed, …; nothing is left of the group.
     pub fn start(self) -> Result<Started, StartError> {
-        self.verify()?.launch(None)
+        let (group, first, _leftovers) = self.verify()?;
+        group.launch(first, None)
     }
 
     /// Starts the group as a program that lives for it alone: SIGINT, SIGTERM and SIGHUP end the start from the
     /// moment at which there is something to end, and are the caller's to watch afterwards.
     pub(crate) fn start_watching(self) -> Result<(Started, Signals), StartError> {
-        let verified = self.verify()?;
+        let (group, first, _leftovers) = self.verify()?;
         let watched = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD];
         attempt("block signals", signals::block(&watched))?;
         let mut signals = attempt("watch signals", Signals::watch(&watched))?;
-        let started = verified.launch(Some(&mut signals))?;
+        let started = group.launch(first, Some(&mut signals))?;
         Ok((started, signals))
     }
 
-    fn verify(mut self) -> Result<Verified, StartError> {
+    /// Verifies all. While helpers load the monitors, the first role gets ready.
+    fn verify(self) -> Result<(Verified, FirstRole, Leftovers), StartError> {
+        let mut judged = self.judge()?;
+        let checking = Checking::begin(&judged.specs, &judged.context())?;
+        let first = FirstRole::start(&judged.group)?;
+        let leftovers = judged.finish_check(checking)?;
+        Ok((judged.group, first, leftovers))
+    }
+
+    /// Verifies all but the monitors.
+    fn judge(mut self) -> Result<Judged, StartError> {
         let name = match self.name.take() {
             Some(name) => valid_name(name)?,
             None => default_name(&self.program.file),
@@ -400,29 +413,49 @@ impl Start {
         let options = self.options.iter().map(|option| RawOption::parse(option));
         let options = options.collect::<Result<Vec<_>, OptionError>>().map_err(CheckError::from)?;
         let list = environment.iter().map(|(key, value)| [key.as_slice(), b"=", value].concat()).collect();
-        let context = CheckContext {
-            executable: &executable,
-            directory: &caller,
-            search: &SearchPath::from_environment(&self.monitor_path, &caller, &executable),
-            settings: &settings(&name, self.strategy, None, &self.program, list),
-            max_level: log::max_level(),
+        let search = SearchPath::from_environment(&self.monitor_path, &caller, &executable);
+        let settings = settings(&name, self.strategy, None, &self.program, list);
+        let launch = Launch {
+            format: FORMAT,
+            name,
+            strategy: self.strategy,
+            directory: None,
+            program: self.program,
+            policy: self.policy,
+            monitors: Vec::new(),
+            log_level: log::max_level() as u8,
         };
-        let monitors = loader::check_all(&specs, &options, &context)?;
-        Ok(Verified {
-            launch: Launch {
-                format: FORMAT,
-                name,
-                strategy: self.strategy,
-                directory: None,
-                program: self.program,
-                policy: self.policy,
-                monitors,
-                log_level: log::max_level() as u8,
-            },
-            relay: self.relay,
-            executable,
-            inherited,
-        })
+        let group = Verified { launch, relay: self.relay, executable, inherited };
+        Ok(Judged { group, specs, options, caller, search, settings })
+    }
+}
+
+/// A group of which everything is known to be right but its monitors.
+struct Judged {
+    group: Verified,
+    specs: Vec<Spec>,
+    options: Vec<RawOption>,
+    /// The caller's directory.
+    caller: PathBuf,
+    search: SearchPath,
+    settings: Settings,
+}
+
+impl Judged {
+    fn context(&self) -> CheckContext<'_> {
+        CheckContext {
+            executable: &self.group.executable,
+            directory: &self.caller,
+            search: &self.search,
+            settings: &self.settings,
+            max_level: log::max_level(),
+        }
+    }
+
+    fn finish_check(&mut self, checking: Checking) -> Result<Leftovers, StartError> {
+        let (monitors, leftovers) = checking.finish(&self.options, &self.context())?;
+        self.group.launch.monitors = monitors;
+        Ok(leftovers)
     }
 }
 
