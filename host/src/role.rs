@@ -4,7 +4,7 @@ use crate::crash::Crash;
 use crate::launch::{FORMAT, Launch, number};
 use crate::places::GroupFiles;
 use crate::state::{Member, Page};
-use crate::sys::{family, fd, signals, spawn};
+use crate::sys::{family, fd, signals, socket, spawn};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::fs::File;
@@ -30,7 +30,8 @@ impl Role {
         }
     }
 
-    fn member(self) -> Member {
+    /// Whose pid it is on the page.
+    pub(crate) fn member(self) -> Member {
         match self {
             Self::Pump => Member::Pump,
             Self::Daemon => Member::Daemon,
@@ -43,6 +44,8 @@ impl Role {
 pub(crate) enum RoleError {
     #[error("this command is for immortal itself")]
     NotStartedByImmortal,
+    #[error("the start was called off")]
+    CalledOff,
     #[error("unable to read the launch data")]
     Launch(#[source] postcard::Error),
     #[error("unable to {0}")]
@@ -95,6 +98,9 @@ pub(crate) fn begin() -> Result<Group, RoleError> {
     // All at once and before anything else opens a descriptor, which might get a number of the table.
     let mut inherited: Vec<Option<OwnedFd>> =
         (0..=number::LAST).map(|n| (n > 2).then(|| fd::adopt(n))?).collect();
+    family::name_process();
+    let environment = std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect();
+    receive_the_rest(&mut inherited)?;
     let mut take =
         |number: RawFd| usize::try_from(number).ok().and_then(|index| inherited.get_mut(index)?.take());
     let (Some(launch_fd), Some(page_fd)) = (take(number::LAUNCH), take(number::PAGE)) else {
@@ -106,7 +112,6 @@ pub(crate) fn begin() -> Result<Group, RoleError> {
         return Err(RoleError::NotStartedByImmortal);
     }
     crate::logging::start(launch.log_level);
-    family::name_process();
     let page = attempt("map the state page", page_of(&page_fd))?;
     let mut ends = |numbers: (RawFd, RawFd)| take(numbers.0).zip(take(numbers.1));
     let (Some(stdout), Some(stderr)) = (ends(number::STDOUT), ends(number::STDERR)) else {
@@ -143,14 +148,38 @@ pub(crate) fn begin() -> Result<Group, RoleError> {
         crash,
         _reserved: reserved,
         before,
-        environment: std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect(),
+        environment,
         inherited,
     })
+}
+
+/// Waits for its descriptors, if it was started with nothing but a link: before it was sure that there would be a
+/// group. If there is none, the link ends.
+fn receive_the_rest(inherited: &mut [Option<OwnedFd>]) -> Result<(), RoleError> {
+    let at = |number: RawFd| usize::try_from(number).unwrap_or(usize::MAX);
+    let Some(link) = &inherited[at(number::LINK)] else { return Ok(()) };
+    if inherited[at(number::LAUNCH)].is_some() {
+        return Ok(());
+    }
+    let received = socket::receive_descriptors::<MOST_DESCRIPTORS>(link).map_err(|_| RoleError::CalledOff)?;
+    for (fd, number) in received {
+        if number == STDERR {
+            attempt("take over stderr", fd::replace_stderr(fd))?;
+        } else if let Some(place) = inherited.get_mut(at(number)) {
+            *place = Some(fd);
+        }
+    }
+    Ok(())
 }
 
 fn page_of(fd: &OwnedFd) -> io::Result<Page> {
     Page::map(&File::from(fd.try_clone()?))
 }
+
+/// The number of stderr.
+pub(crate) const STDERR: RawFd = 2;
+
+const MOST_DESCRIPTORS: usize = number::LAST as usize + 1;
 
 /// The executable that this process runs, whatever its path holds now.
 pub(crate) fn own_executable() -> PathBuf {
@@ -259,7 +288,7 @@ impl Group {
             name: &self.launch.name,
             executable,
             environment: &self.environment,
-            page: self.page,
+            page: Some(self.page),
         };
         launching.start(descriptors, extra.stderr, extra.detached)
     }
@@ -326,7 +355,8 @@ pub(crate) struct Launching<'a> {
     pub(crate) name: &'a str,
     pub(crate) executable: PathBuf,
     pub(crate) environment: &'a [(Vec<u8>, Vec<u8>)],
-    pub(crate) page: Page,
+    /// The group's page, if there is one already.
+    pub(crate) page: Option<Page>,
 }
 
 impl Launching<'_> {
@@ -361,12 +391,12 @@ impl Launching<'_> {
             detached,
             default_signals: false,
             parent_death_signal: None,
-            pid_slot: Some(self.page.slot(member)),
+            pid_slot: self.page.map(|page| page.slot(member)),
         };
         let pid = spawn::spawn(&child).map_err(io::Error::other)?;
         // Zero: the intermediate was killed before it could say the pid, which the role itself writes as well.
-        if pid > 0 {
-            self.page.set_member(member, pid);
+        if let Some(page) = self.page.filter(|_| pid > 0) {
+            page.set_member(member, pid);
         }
         Ok(pid)
     }
