@@ -60,6 +60,7 @@ extern "C" {
 #define IM_WHY_PUMP_START UINT32_C(1)     /* the group was started */
 #define IM_WHY_PUMP_RESTART UINT32_C(2)   /* the pump died; the message is its stderr */
 #define IM_WHY_DAEMON_RESTART UINT32_C(3) /* the daemon died */
+#define IM_WHY_RELOAD UINT32_C(4)         /* the monitors were reloaded; nothing died */
 
 /* Streams. */
 #define IM_STDOUT UINT32_C(1)

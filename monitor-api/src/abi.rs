@@ -33,6 +33,8 @@ pub const WHY_PUMP_START: u32 = 1;
 pub const WHY_PUMP_RESTART: u32 = 2;
 /// `why` after the death of a daemon.
 pub const WHY_DAEMON_RESTART: u32 = 3;
+/// `why` after a reload of the monitors.
+pub const WHY_RELOAD: u32 = 4;
 
 /// Stream number of standard output.
 pub const STREAM_STDOUT: u32 = 1;

@@ -14,6 +14,8 @@ pub enum Why {
     PumpRestart,
     /// The daemon died.
     DaemonRestart,
+    /// The monitors were reloaded; nothing died.
+    Reload,
     /// A newer host has another reason; to be treated as a restart.
     Other(u32),
 }
@@ -24,6 +26,7 @@ impl Why {
             abi::WHY_PUMP_START => Self::PumpStart,
             abi::WHY_PUMP_RESTART => Self::PumpRestart,
             abi::WHY_DAEMON_RESTART => Self::DaemonRestart,
+            abi::WHY_RELOAD => Self::Reload,
             other => Self::Other(other),
         }
     }
@@ -33,18 +36,20 @@ impl Why {
             Self::PumpStart => abi::WHY_PUMP_START,
             Self::PumpRestart => abi::WHY_PUMP_RESTART,
             Self::DaemonRestart => abi::WHY_DAEMON_RESTART,
+            Self::Reload => abi::WHY_RELOAD,
             Self::Other(other) => other,
         }
     }
 }
 
 impl core::fmt::Display for Why {
-    /// Writes the words of the reference: `pump start`, `pump restart`, `daemon restart`.
+    /// Writes the words of the reference: `pump start`, `pump restart`, `daemon restart`, `reload`.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::PumpStart => f.write_str("pump start"),
             Self::PumpRestart => f.write_str("pump restart"),
             Self::DaemonRestart => f.write_str("daemon restart"),
+            Self::Reload => f.write_str("reload"),
             Self::Other(other) => write!(f, "restart for reason {other}"),
         }
     }

@@ -131,6 +131,7 @@ const NUMBERS: &[(&str, i64)] = &[
     ("IM_WHY_PUMP_START", abi::WHY_PUMP_START as i64),
     ("IM_WHY_PUMP_RESTART", abi::WHY_PUMP_RESTART as i64),
     ("IM_WHY_DAEMON_RESTART", abi::WHY_DAEMON_RESTART as i64),
+    ("IM_WHY_RELOAD", abi::WHY_RELOAD as i64),
     ("IM_STDOUT", abi::STREAM_STDOUT as i64),
     ("IM_STDERR", abi::STREAM_STDERR as i64),
     ("IM_EVENT_SPAWN", abi::EVENT_SPAWN as i64),
