@@ -199,6 +199,8 @@ fn relay_start(
             None
         }
     };
+    let predecessor = group.take(number::PREDECESSOR);
+    let launch = &group.launch;
     let spool = match &group.spool {
         Some(spool) => Some(attempt("keep the spool", spool.try_clone())?),
         None => None,
@@ -218,6 +220,7 @@ fn relay_start(
         why,
         message,
         cut_bytes,
+        predecessor,
         kept: kept.map(|kept| relay::KeptProcess {
             pid: kept.started.pid,
             restarts: u32::try_from(page.restarts()).unwrap_or(u32::MAX),
