@@ -30,6 +30,7 @@ pub(crate) fn run() -> u8 {
         Err(error) => return monitor::with_help(report::usage(&error), &error),
     };
     crate::logging::start(cli.log_level() as u8);
+    crate::loader::helper::allow_copies();
     match obey(cli.command) {
         Ok(status) => status,
         Err(failure) => failure.report(),

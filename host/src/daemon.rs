@@ -11,6 +11,8 @@ mod reload;
 mod tail;
 
 use crate::control::{ClientId, Command as Wish, Server};
+use crate::crash::{self, Crash};
+use crate::delivery::{InHook, Verdict};
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::number;
@@ -158,6 +160,7 @@ impl Daemon {
         daemon.keep_process();
         daemon.find_reload();
         daemon.remember_aside();
+        daemon.hear_of_the_end();
         daemon.carry_out(actions);
         // Of a pump that was there before this daemon the end may have been told already.
         daemon.take_children();
@@ -330,6 +333,14 @@ impl Daemon {
         }
     }
 
+    /// A pump that is to end the group says so on the page first: it may die before this daemon, or the one before it,
+    /// has heard it.
+    fn hear_of_the_end(&mut self) {
+        if self.group.page.stop_wanted() {
+            self.events.push_back(Event::PumpEnds);
+        }
+    }
+
     /// Whether something is left that a next pump would have to finish.
     fn is_unfinished(&self) -> bool {
         self.process != 0 || self.group.page.delivery().fill() > 0
@@ -365,6 +376,29 @@ impl Daemon {
         }
     }
 
+    /// Keeps how the pump died, unless it ended in order or never had a process.
+    fn note_pumps_death(&mut self, pid: i32, exit: family::Exit, ran: Duration, blamed: Option<InHook>) {
+        let (page, launch) = (self.group.page, &self.group.launch);
+        let monitors = self.monitors();
+        let delivery = page.delivery();
+        let has_left = delivery.verdict() == Verdict::Other && exit.code == Some(0);
+        if !page.executed() || has_left || self.reason.is_some() {
+            return;
+        }
+        let label = |index: usize| crash::label_of(monitors, index);
+        if let Some(hook) = blamed {
+            log::warn!("pump {pid} died of monitor {} in {}", label(hook.monitor), hook.hook.name());
+        }
+        let moment = delivery.moment();
+        let crash = Crash::new(Role::Pump, pid, moment)
+            .after(self.group.crash.as_ref(), ran >= launch.policy.stable)
+            .ended(exit)
+            .in_hook(moment, label)
+            .by_hook(blamed.is_some())
+            .said(self.tail.newest());
+        self.group.note_crash(crash);
+    }
+
     fn take_children(&mut self) {
         if let Some(pump) = &self.pump
             && let Some(exit) = family::reap(pump.pid)
@@ -387,13 +421,16 @@ impl Daemon {
                 let line = self.tail.last_line().unwrap_or_else(|| "it left no text".into());
                 self.group.page.set_reason(&format!("the pump died: {line}"));
             }
-            if let Some(hook) = blame::blame(self.group.page.delivery(), exit) {
-                log::warn!("pump {pid} died of monitor {} in {}", hook.monitor, hook.hook.name());
-                // One that is new by a reload is taken back at once.
-                if self.group.launch.policy.keeps() && self.trial().is_none() {
-                    self.take_fault(hook);
-                }
+            let blamed = blame::blame(self.group.page.delivery(), exit);
+            self.note_pumps_death(pid, exit, ran, blamed);
+            // One that is new by a reload is taken back at once.
+            if let Some(hook) = blamed
+                && self.group.launch.policy.keeps()
+                && self.trial().is_none()
+            {
+                self.take_fault(hook);
             }
+            self.hear_of_the_end();
             let unfinished = self.is_unfinished();
             self.events.push_back(Event::PumpDied { ran, jitter: jitter(), unfinished });
         }
@@ -437,9 +474,11 @@ impl Daemon {
                     self.server.answer(client, Err("the group is ending".into()));
                 }
                 Wish::Restart => {
-                    // The next pump spawns the process even if it had ended for good, or ends the one that was kept.
+                    // The next pump spawns the process even if it had ended for good, and ends one that was kept.
                     self.group.page.set_held(false);
-                    self.group.page.set_restart_wanted(true);
+                    if self.pump.is_none() {
+                        self.group.page.set_restart_wanted(true);
+                    }
                     self.restarting.push(client);
                     self.events.push_back(Event::RestartAsked);
                 }
@@ -574,6 +613,8 @@ impl Daemon {
         self.take_back_changed();
         let (message, cut_bytes) = self.tail.message();
         self.tell_why(cut_bytes);
+        // A pump that does not get far enough to do it itself is not to be blamed for what was before.
+        self.group.page.delivery().begin();
         let watch = self.watch.as_ref().map(|watch| (watch.as_fd(), number::PROCESS));
         let (ours, theirs) = socket::pair()?;
         let message = fd::sealed(&message)?;

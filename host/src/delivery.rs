@@ -117,6 +117,44 @@ pub(crate) enum Verdict {
     Other,
 }
 
+/// What the delivery is about at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Moment {
+    /// Up to where each stream is delivered to everybody.
+    pub(crate) offsets: [u64; 2],
+    /// The chunk behind that, taken and not delivered to everybody: its stream and its length.
+    pub(crate) pending: Option<(usize, u64)>,
+    /// The hook that is being called, or that failed.
+    pub(crate) in_hook: Option<InHook>,
+}
+
+fn standing_of(get: impl Fn(usize) -> u64) -> Standing {
+    let slot = SLOTS[usize::from(get(SLOT) == 1)];
+    let stream = get(slot + 1);
+    Standing {
+        from: get(slot),
+        stream: usize::from(stream & 1 == 1),
+        offsets: [get(slot + 2), get(slot + 3)],
+        length: get(slot + 4),
+        rewinding: stream & REWINDING != 0,
+    }
+}
+
+fn in_hook_of(get: impl Fn(usize) -> u64) -> Option<InHook> {
+    let word = get(HOOK);
+    let monitor = usize::try_from((word >> 8).checked_sub(1)?).ok()?;
+    let hook = Hook::ALL.into_iter().find(|hook| *hook as u64 == word & 0xff)?;
+    Some(InHook { monitor, hook })
+}
+
+fn moment_of(get: impl Fn(usize) -> u64) -> Moment {
+    let standing = standing_of(&get);
+    // Without a spool nothing is noted of it, and with one the standing has no length.
+    let bytes = standing.length.max(get(FILL));
+    let pending = (bytes > 0).then_some((standing.stream, bytes));
+    Moment { offsets: standing.offsets, pending, in_hook: in_hook_of(&get) }
+}
+
 /// What one monitor was given and told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Got {
@@ -148,15 +186,12 @@ impl Delivery {
 
     /// How far delivery is.
     pub(crate) fn standing(self) -> Standing {
-        let slot = SLOTS[usize::from(self.get(SLOT) == 1)];
-        let stream = self.get(slot + 1);
-        Standing {
-            from: self.get(slot),
-            stream: usize::from(stream & 1 == 1),
-            offsets: [self.get(slot + 2), self.get(slot + 3)],
-            length: self.get(slot + 4),
-            rewinding: stream & REWINDING != 0,
-        }
+        standing_of(|index| self.get(index))
+    }
+
+    /// What it is about.
+    pub(crate) fn moment(self) -> Moment {
+        moment_of(|index| self.get(index))
     }
 
     /// Notes how far delivery is: all of it, or, if this process is killed on the way, nothing.
@@ -265,10 +300,7 @@ impl Delivery {
 
     /// The hook that is being called, or that failed.
     pub(crate) fn in_hook(self) -> Option<InHook> {
-        let word = self.get(HOOK);
-        let monitor = usize::try_from((word >> 8).checked_sub(1)?).ok()?;
-        let hook = Hook::ALL.into_iter().find(|hook| *hook as u64 == word & 0xff)?;
-        Some(InHook { monitor, hook })
+        in_hook_of(|index| self.get(index))
     }
 
     /// How many hooks have been called: a number that moves as long as they return.
@@ -314,6 +346,11 @@ fn aside_word(monitor: usize, stream: usize, end: u64) -> u64 {
 /// How many bytes of the spool are taken, as another process reads it from a copy of the numbers.
 pub(crate) fn fill(words: &[u64]) -> u64 {
     words[FILL]
+}
+
+/// The same of the delivery as a whole.
+pub(crate) fn moment(words: &[u64]) -> Moment {
+    moment_of(|index| words[index])
 }
 
 #[cfg(test)]

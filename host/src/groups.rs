@@ -1,12 +1,14 @@
 //! Groups as `list`, `status`, `stop`, `restart` and `reload` see them: from outside, by their files.
 
 use crate::control::{self, ClientError, Command};
-use crate::launch::{FORMAT, OnCrash, Policy};
+use crate::crash::Crash;
+use crate::launch::{FORMAT, OnCrash, Policy, Strategy};
 use crate::places::{self, Facts, GroupFiles, PlaceError};
 use crate::reload::{Report, Request, Setup, trial_timeout, yield_timeout};
+use crate::role::Role;
 use crate::spool::SPOOL_BYTES;
 use crate::state::{Member, ReloadState, Snapshot, State, is_aside};
-use jiff::Timestamp;
+use crate::sys::clock::rfc3339;
 use serde_json::{Value, json};
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -182,6 +184,24 @@ impl Group {
         ])
     }
 
+    /// How a pump or a daemon of the group died last. A pump without a daemon that was killed could leave nothing but
+    /// its stderr and what it had noted on the page.
+    fn last_crash(&self) -> Value {
+        if let Some(noted) = self.files.read_last_crash() {
+            return noted;
+        }
+        let page = &self.snapshot;
+        let is_gone = page.executed() && !page.has_roles() && !page.is_noted_as_failed();
+        if self.facts.strategy != Strategy::Unattached.name() || !is_gone {
+            return Value::Null;
+        }
+        let (stderr, at_ns) = self.files.last_stderr();
+        let moment = page.moment();
+        let label = |index: usize| self.facts.monitors.get(index).map_or("log", |monitor| &monitor.label);
+        let crash = Crash::new(Role::Pump, page.noted_pump(), moment).in_hook(moment, label).said(&stderr);
+        crash.noticed(at_ns).json()
+    }
+
     /// How much of the process's output is taken and not delivered to everybody yet, of a group that keeps it.
     fn spool(&self) -> Value {
         if self.facts.settings["on_crash"] != OnCrash::Keep.name() {
@@ -203,6 +223,7 @@ impl Group {
         let aside = self.facts.monitors.iter().enumerate().filter(|(index, _)| is_aside(mask, *index));
         object["set_aside"] = aside.map(|(_, monitor)| monitor.label.clone()).collect();
         object["poisoned"] = self.files.all_aside().into_iter().map(poisoned_json).collect();
+        object["last_crash"] = self.last_crash();
         object["spool"] = self.spool();
         object["reports"] = report.unwrap_or_else(|| json!({}));
         object["settings"] = self.facts.settings.clone();
@@ -222,10 +243,6 @@ fn ordered<const N: usize>(pairs: [(&str, Value); N]) -> Value {
 /// The three pids in the order of the contract.
 pub(crate) fn pids_json(process: Value, monitor: Value, daemon: Value) -> Value {
     ordered([("process", process), ("monitor", monitor), ("daemon", daemon)])
-}
-
-fn rfc3339(ns: u64) -> String {
-    Timestamp::from_nanosecond(i128::from(ns)).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
 }
 
 /// All groups of this user, by name.

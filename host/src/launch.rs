@@ -57,8 +57,10 @@ pub(crate) mod number {
     pub(crate) const PUMP: RawFd = 23;
     /// Reload, the new daemon: both ends of that pump's stderr.
     pub(crate) const PUMP_STDERR: (RawFd, RawFd) = (24, 25);
+    /// How a role of the group died last.
+    pub(crate) const LAST_CRASH: RawFd = 26;
     /// Reload, a daemon that was the new pump: launch data of the set-up that was tried.
-    pub(crate) const TRIED: RawFd = 26;
+    pub(crate) const TRIED: RawFd = 27;
     /// The highest number of this table.
     pub(crate) const LAST: RawFd = TRIED;
 }

@@ -11,6 +11,7 @@ pub mod bench;
 mod cli;
 mod conformance;
 mod control;
+mod crash;
 mod daemon;
 mod delivery;
 mod ending;

@@ -107,11 +107,19 @@ impl Lifecycle {
             terminated: false,
             daemon_terminated: false,
         };
-        let (state, within) = match stop_wanted {
-            true => (State::Stopping, setup_timeout.min(DELIVER_TIMEOUT)),
-            false => (State::Starting, setup_timeout),
-        };
-        (lifecycle, vec![Action::State(state), Action::Arm(Timer::Setup, within)])
+        let mut actions = Vec::new();
+        if stop_wanted {
+            if strategy == Strategy::Daemon {
+                // The pump before may have died before it could say so, and so may the daemon that it told.
+                actions.push(Action::AnnounceEnd);
+            }
+            actions.push(Action::State(State::Stopping));
+            actions.push(Action::Arm(Timer::Setup, setup_timeout.min(DELIVER_TIMEOUT)));
+        } else {
+            actions.push(Action::State(State::Starting));
+            actions.push(Action::Arm(Timer::Setup, setup_timeout));
+        }
+        (lifecycle, actions)
     }
 
     /// Where in its life the pump is.
@@ -205,15 +213,12 @@ impl Lifecycle {
     fn take_over(&mut self, out: &mut Vec<Action>) {
         self.kept = false;
         self.phase = Phase::Running;
+        self.read(out);
         if self.goal == Goal::Policy {
             out.push(Action::State(State::Running));
-        }
-        if self.goal != Goal::Restart {
-            // Those who wait for a restart wait for the next process.
             out.push(Action::ReportStarted);
-        }
-        self.read(out);
-        if self.goal != Goal::Policy {
+        } else {
+            // Who has asked for a restart waits for the process that comes then.
             self.end_process(out);
         }
     }
@@ -349,7 +354,8 @@ impl Lifecycle {
                 self.unstable = 0;
                 self.spawn(out);
             }
-            Goal::Policy if !self.wants_respawn() => self.hold(out),
+            // The pump before may have decided that already, when it still knew how the process had ended.
+            Goal::Policy if self.held || !self.wants_respawn() => self.hold(out),
             Goal::Policy => self.respawn(out),
         }
     }

@@ -166,7 +166,21 @@ pub(crate) struct AsideFile {
 
 /// The name of the control socket.
 pub(crate) const CONTROL: &str = "control";
-const FILES: [&str; 8] = [CONTROL, "state", "facts", "facts.new", "stderr", "recent", "notify", "reload"];
+const LAST_CRASH: &str = "last_crash";
+/// Where it is written before it takes its place.
+const NEW_LAST_CRASH: &str = "last_crash.new";
+const FILES: [&str; 10] = [
+    CONTROL,
+    "state",
+    "facts",
+    "facts.new",
+    "stderr",
+    "recent",
+    "notify",
+    "reload",
+    LAST_CRASH,
+    NEW_LAST_CRASH,
+];
 
 impl GroupFiles {
     /// The files in this directory.
@@ -259,6 +273,30 @@ impl GroupFiles {
     /// Reads what does not change in the life of the group.
     pub(crate) fn read_facts(&self) -> Option<Facts> {
         serde_json::from_slice(&fs::read(self.directory.join("facts")).ok()?).ok()
+    }
+
+    /// Writes how a role died; who reads meanwhile sees the old record or the new one.
+    pub(crate) fn write_last_crash(&self, crash: &serde_json::Value) -> io::Result<()> {
+        use std::io::Write;
+        let path = self.directory.join(NEW_LAST_CRASH);
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        writeln!(file, "{crash}")?;
+        fs::rename(path, self.directory.join(LAST_CRASH))
+    }
+
+    /// Reads how a role died, if one did.
+    pub(crate) fn read_last_crash(&self) -> Option<serde_json::Value> {
+        serde_json::from_slice(&fs::read(self.directory.join(LAST_CRASH)).ok()?).ok()
+    }
+
+    /// The stderr of an unattached pump, and when it wrote to it last (wall clock, nanoseconds); 0: it never did.
+    pub(crate) fn last_stderr(&self) -> (Vec<u8>, u64) {
+        let bytes = fs::read(self.stderr()).unwrap_or_default();
+        let modified = fs::metadata(self.stderr()).and_then(|data| data.modified()).ok();
+        let since = modified.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let at_ns =
+            since.filter(|_| !bytes.is_empty()).and_then(|since| u64::try_from(since.as_nanos()).ok());
+        (bytes, at_ns.unwrap_or(0))
     }
 
     /// The last line of a dead pump's stderr.

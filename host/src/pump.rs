@@ -15,6 +15,7 @@ mod relay;
 mod sink;
 
 use crate::control::{ClientId, Command as Wish, Server};
+use crate::crash;
 use crate::delivery::Verdict;
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
@@ -46,6 +47,8 @@ const FAILED: u8 = 125;
 pub(crate) fn run() -> Result<std::convert::Infallible, RoleError> {
     let mut pump = Pump::begin(role::begin()?)?;
     let status = pump.live();
+    // Open to the very end: the daemon kills a pump whose link is closed, and this one is to have its own exit status.
+    std::mem::forget(pump.link.take());
     drop(pump);
     family::leave(status)
 }
@@ -59,6 +62,7 @@ struct Started {
 
 struct Pump {
     group: Group,
+    began: Instant,
     lifecycle: Lifecycle,
     prepared: Prepared,
     stdin: OwnedFd,
@@ -113,7 +117,9 @@ impl Pump {
                 let actions = self.lifecycle.step(event);
                 self.group.page.set_unstable(self.lifecycle.unstable());
                 self.group.page.set_held(self.lifecycle.is_held());
-                self.group.page.set_restart_wanted(self.lifecycle.wants_restart());
+                if self.lifecycle.wants_restart() {
+                    self.group.page.set_restart_wanted(true);
+                }
                 if self.lifecycle.wants_end() {
                     self.group.page.set_stop_wanted();
                 }
@@ -257,7 +263,7 @@ impl Pump {
             return;
         }
         let Some(late) = in_hook else { return };
-        let label = self.group.launch.monitors.get(late.monitor).map_or("?", |monitor| &monitor.label);
+        let label = crash::label_of(&self.group.launch.monitors, late.monitor);
         let (hook, within) = (late.hook.name(), deadline.within());
         let text = format!("monitor {label}: {hook} did not return within {within:?} (--hook-timeout)");
         self.hook_failed(text, None, Verdict::Hook);
@@ -371,6 +377,9 @@ impl Pump {
             if self.lifecycle.phase() == Phase::StandingBy && self.has_successor() {
                 // The daemon died before it could say so; the other pump becomes the daemon.
                 return self.events.push_back(Event::Dismissed);
+            }
+            if self.group.launch.strategy == Strategy::Daemon {
+                self.note_daemons_death();
             }
             self.events.push_back(match self.group.launch.strategy {
                 Strategy::Daemon => {

@@ -1,9 +1,11 @@
 //! What pump and daemon have in common: how they are started, and what they find when they begin.
 
+use crate::crash::Crash;
 use crate::launch::{FORMAT, Launch, number};
 use crate::places::GroupFiles;
 use crate::state::{Member, Page};
-use crate::sys::{family, fd, signals, spawn};
+use crate::sys::{family, fd, signals, socket, spawn};
+use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -13,7 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// A role that is another process of this executable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Role {
     Pump,
     Daemon,
@@ -28,7 +30,8 @@ impl Role {
         }
     }
 
-    fn member(self) -> Member {
+    /// Whose pid it is on the page.
+    pub(crate) fn member(self) -> Member {
         match self {
             Self::Pump => Member::Pump,
             Self::Daemon => Member::Daemon,
@@ -41,6 +44,8 @@ impl Role {
 pub(crate) enum RoleError {
     #[error("this command is for immortal itself")]
     NotStartedByImmortal,
+    #[error("the start was called off")]
+    CalledOff,
     #[error("unable to read the launch data")]
     Launch(#[source] postcard::Error),
     #[error("unable to {0}")]
@@ -67,8 +72,10 @@ pub(crate) struct Group {
     pub(crate) spool: Option<OwnedFd>,
     /// With `keep`: pidfd of the process that the pump before has left, if it was handed over.
     pub(crate) process: Option<OwnedFd>,
-    /// Keeps the number of that one free.
-    _reserved: Option<OwnedFd>,
+    /// How a role of the group died last, if one did.
+    pub(crate) crash: Option<Crash>,
+    /// Keep the numbers free that this role needs if it becomes the daemon in place.
+    _reserved: Vec<OwnedFd>,
     /// A pump whose monitors are new by a reload: the set-up before, until they are ready.
     pub(crate) before: Option<Before>,
     /// Environment of this role, as it was inherited: what a monitor sets later does not spread.
@@ -91,6 +98,9 @@ pub(crate) fn begin() -> Result<Group, RoleError> {
     // All at once and before anything else opens a descriptor, which might get a number of the table.
     let mut inherited: Vec<Option<OwnedFd>> =
         (0..=number::LAST).map(|n| (n > 2).then(|| fd::adopt(n))?).collect();
+    family::name_process();
+    let environment = std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect();
+    receive_the_rest(&mut inherited)?;
     let mut take =
         |number: RawFd| usize::try_from(number).ok().and_then(|index| inherited.get_mut(index)?.take());
     let (Some(launch_fd), Some(page_fd)) = (take(number::LAUNCH), take(number::PAGE)) else {
@@ -102,7 +112,6 @@ pub(crate) fn begin() -> Result<Group, RoleError> {
         return Err(RoleError::NotStartedByImmortal);
     }
     crate::logging::start(launch.log_level);
-    family::name_process();
     let page = attempt("map the state page", page_of(&page_fd))?;
     let mut ends = |numbers: (RawFd, RawFd)| take(numbers.0).zip(take(numbers.1));
     let (Some(stdout), Some(stderr)) = (ends(number::STDOUT), ends(number::STDERR)) else {
@@ -111,10 +120,21 @@ pub(crate) fn begin() -> Result<Group, RoleError> {
     let before = ends(number::BEFORE).map(|(launch, executable)| Before { launch, executable });
     let spool = take(number::SPOOL);
     let process = take(number::PROCESS);
-    let reserved = match (&spool, &process) {
-        (Some(_), None) => Some(attempt("reserve a descriptor", fd::reserve(number::PROCESS))?),
-        (Some(_) | None, _) => None,
+    let record = take(number::LAST_CRASH);
+    let crash = match &record {
+        Some(record) => Crash::decode(&attempt("read the crash record", fd::read_from_start(record))?),
+        None => None,
     };
+    let mut reserved: Vec<OwnedFd> = record.into_iter().collect();
+    if spool.is_some() {
+        for (number, is_taken) in
+            [(number::PROCESS, process.is_some()), (number::LAST_CRASH, !reserved.is_empty())]
+        {
+            if !is_taken {
+                reserved.push(attempt("reserve a descriptor", fd::reserve(number))?);
+            }
+        }
+    }
     Ok(Group {
         launch,
         launch_fd,
@@ -125,16 +145,41 @@ pub(crate) fn begin() -> Result<Group, RoleError> {
         streams: [stdout, stderr],
         spool,
         process,
+        crash,
         _reserved: reserved,
         before,
-        environment: std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect(),
+        environment,
         inherited,
     })
+}
+
+/// Waits for its descriptors, if it was started with nothing but a link: before it was sure that there would be a
+/// group. If there is none, the link ends.
+fn receive_the_rest(inherited: &mut [Option<OwnedFd>]) -> Result<(), RoleError> {
+    let at = |number: RawFd| usize::try_from(number).unwrap_or(usize::MAX);
+    let Some(link) = &inherited[at(number::LINK)] else { return Ok(()) };
+    if inherited[at(number::LAUNCH)].is_some() {
+        return Ok(());
+    }
+    let received = socket::receive_descriptors::<MOST_DESCRIPTORS>(link).map_err(|_| RoleError::CalledOff)?;
+    for (fd, number) in received {
+        if number == STDERR {
+            attempt("take over stderr", fd::replace_stderr(fd))?;
+        } else if let Some(place) = inherited.get_mut(at(number)) {
+            *place = Some(fd);
+        }
+    }
+    Ok(())
 }
 
 fn page_of(fd: &OwnedFd) -> io::Result<Page> {
     Page::map(&File::from(fd.try_clone()?))
 }
+
+/// The number of stderr.
+pub(crate) const STDERR: RawFd = 2;
+
+const MOST_DESCRIPTORS: usize = number::LAST as usize + 1;
 
 /// The executable that this process runs, whatever its path holds now.
 pub(crate) fn own_executable() -> PathBuf {
@@ -182,6 +227,24 @@ impl Group {
         }
     }
 
+    /// Keeps how a role has died: for the monitors of the next pump, and in a file for `status`.
+    pub(crate) fn note_crash(&mut self, crash: Crash) {
+        if let Some(directory) = self.launch.directory.clone() {
+            let files = GroupFiles::at(PathBuf::from(std::ffi::OsString::from_vec(directory)));
+            if let Err(error) = files.write_last_crash(&crash.json()) {
+                log::warn!("`status` will not show the last crash: {error}");
+            }
+        }
+        self.crash = Some(crash);
+    }
+
+    /// What is in the file of an unattached pump's stderr.
+    pub(crate) fn last_stderr(&self) -> Vec<u8> {
+        let directory = self.launch.directory.clone();
+        let path = directory.map(|path| PathBuf::from(std::ffi::OsString::from_vec(path)));
+        path.map(|path| GroupFiles::at(path).last_stderr().0).unwrap_or_default()
+    }
+
     /// Removes the group's files, if it has any.
     pub(crate) fn remove_files(&self) {
         if let (Some(directory), Some(lock)) = (self.launch.directory.clone(), &self.lock) {
@@ -205,6 +268,11 @@ impl Group {
         descriptors
     }
 
+    /// How a role died last, as the next ones read it.
+    fn crash_record(&self) -> io::Result<Option<OwnedFd>> {
+        self.crash.as_ref().map(|crash| fd::sealed(&crash.encode())).transpose()
+    }
+
     /// Starts a role of this group, from this same executable if nothing else is said.
     pub(crate) fn start(&self, role: Role, extra: Extra<'_>) -> io::Result<i32> {
         let (launch, executable) = match extra.setup {
@@ -212,13 +280,15 @@ impl Group {
             None => (self.launch_fd.as_fd(), own_executable()),
         };
         let mut descriptors = self.descriptors(launch);
+        let record = self.crash_record()?;
+        descriptors.extend(record.as_ref().map(|fd| (fd.as_fd(), number::LAST_CRASH)));
         descriptors.extend(extra.descriptors);
         let launching = Launching {
             role,
             name: &self.launch.name,
             executable,
             environment: &self.environment,
-            page: self.page,
+            page: Some(self.page),
         };
         launching.start(descriptors, extra.stderr, extra.detached)
     }
@@ -269,6 +339,8 @@ impl Group {
                 words.iter().map(|word| spawn::c_string(*word)).collect::<Result<_, _>>()?;
             let null = fd::null()?;
             let mut descriptors = self.descriptors(launch);
+            let record = self.crash_record()?;
+            descriptors.extend(record.as_ref().map(|fd| (fd.as_fd(), number::LAST_CRASH)));
             descriptors.extend(own);
             descriptors.push((null.as_fd(), 2));
             nix::unistd::chdir("/")?;
@@ -288,7 +360,8 @@ pub(crate) struct Launching<'a> {
     pub(crate) name: &'a str,
     pub(crate) executable: PathBuf,
     pub(crate) environment: &'a [(Vec<u8>, Vec<u8>)],
-    pub(crate) page: Page,
+    /// The group's page, if there is one already.
+    pub(crate) page: Option<Page>,
 }
 
 impl Launching<'_> {
@@ -323,12 +396,12 @@ impl Launching<'_> {
             detached,
             default_signals: false,
             parent_death_signal: None,
-            pid_slot: Some(self.page.slot(member)),
+            pid_slot: self.page.map(|page| page.slot(member)),
         };
         let pid = spawn::spawn(&child).map_err(io::Error::other)?;
         // Zero: the intermediate was killed before it could say the pid, which the role itself writes as well.
-        if pid > 0 {
-            self.page.set_member(member, pid);
+        if let Some(page) = self.page.filter(|_| pid > 0) {
+            page.set_member(member, pid);
         }
         Ok(pid)
     }

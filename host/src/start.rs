@@ -5,13 +5,15 @@ mod launching;
 
 use crate::attached::Attached;
 use crate::launch::{FORMAT, Launch, OnCrash, Policy, Program, Restart, Strategy, settings};
-use crate::loader::{self, CheckContext, CheckError, Checked, SearchPath, Spec};
+use crate::loader::{
+    self, CheckContext, CheckError, Checked, Checking, Leftovers, SearchPath, Settings, Spec,
+};
 use crate::options::{OptionError, RawOption};
 use crate::places::PlaceError;
 use crate::privileges::{PrivilegeError, Privileges};
 use crate::program::{self, ProgramError};
 use crate::sys::signals::{self, Signals};
-use launching::Verified;
+use launching::{FirstRole, Verified};
 use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -365,7 +367,9 @@ impl Start {
     /// # Errors
     /// Whatever `start` would refuse.
     pub fn check(self) -> Result<(), StartError> {
-        self.verify().map(drop)
+        let mut judged = self.judge()?;
+        let checking = Checking::begin(&judged.wanted.specs, &judged.context())?;
+        judged.finish_check(checking).map(drop)
     }
 
     /// Starts the group; returns when the program has been executed.
@@ -373,17 +377,18 @@ impl Start {
     /// # Errors
     /// The name is taken, a monitor refuses, the program cannot be executed, …; nothing is left of the group.
     pub fn start(self) -> Result<Started, StartError> {
-        self.verify()?.launch(None)
+        let (group, first, _leftovers) = self.verify()?;
+        group.launch(first, None)
     }
 
     /// Starts the group as a program that lives for it alone: SIGINT, SIGTERM and SIGHUP end the start from the
     /// moment at which there is something to end, and are the caller's to watch afterwards.
     pub(crate) fn start_watching(self) -> Result<(Started, Signals), StartError> {
-        let verified = self.verify()?;
+        let (group, first, _leftovers) = self.verify()?;
         let watched = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD];
         attempt("block signals", signals::block(&watched))?;
         let mut signals = attempt("watch signals", Signals::watch(&watched))?;
-        let started = verified.launch(Some(&mut signals))?;
+        let started = group.launch(first, Some(&mut signals))?;
         Ok((started, signals))
     }
 
@@ -403,37 +408,46 @@ impl Start {
             None => find_executable().ok_or(StartError::NoExecutable)?,
         };
         keeping::judge_count(&self.policy, self.monitors.len())?;
-        let monitors = self.judge_monitors(&name, &caller, &executable, environment)?;
+        let wanted = self.wanted(&name, &caller, &executable, &environment)?;
+        let context = wanted.context(&executable, &caller);
+        let monitors = loader::check_all(&wanted.specs, &wanted.options, &context)?;
         Ok((monitors, self.policy))
     }
 
-    /// Finds and checks every monitor with its options.
-    fn judge_monitors(
+    /// The monitors that are wanted, none of them looked at yet.
+    fn wanted(
         &mut self,
         name: &str,
         caller: &Path,
         executable: &Path,
-        environment: Vec<(Vec<u8>, Vec<u8>)>,
-    ) -> Result<Vec<Checked>, StartError> {
+        environment: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<Wanted, StartError> {
         if self.monitors.is_empty() {
             self.monitors.push("log".into());
         }
         let specs = self.monitors.iter().map(|monitor| Spec::parse(monitor)).collect::<Result<Vec<_>, _>>();
-        let specs = specs.map_err(CheckError::from)?;
         let options = self.options.iter().map(|option| RawOption::parse(option));
-        let options = options.collect::<Result<Vec<_>, OptionError>>().map_err(CheckError::from)?;
+        let options = options.collect::<Result<Vec<_>, OptionError>>();
         let list = environment.iter().map(|(key, value)| [key.as_slice(), b"=", value].concat()).collect();
-        let context = CheckContext {
-            executable,
-            directory: caller,
-            search: &SearchPath::from_environment(&self.monitor_path, caller, executable),
-            settings: &settings(name, self.strategy, None, &self.program, self.policy.on_crash, list),
-            max_level: log::max_level(),
-        };
-        Ok(loader::check_all(&specs, &options, &context)?)
+        Ok(Wanted {
+            specs: specs.map_err(CheckError::from)?,
+            options: options.map_err(CheckError::from)?,
+            search: SearchPath::from_environment(&self.monitor_path, caller, executable),
+            settings: settings(name, self.strategy, None, &self.program, self.policy.on_crash, list),
+        })
     }
 
-    fn verify(mut self) -> Result<Verified, StartError> {
+    /// Verifies all. While helpers load the monitors, the first role gets ready.
+    fn verify(self) -> Result<(Verified, FirstRole, Leftovers), StartError> {
+        let mut judged = self.judge()?;
+        let checking = Checking::begin(&judged.wanted.specs, &judged.context())?;
+        let first = FirstRole::start(&judged.group)?;
+        let leftovers = judged.finish_check(checking)?;
+        Ok((judged.group, first, leftovers))
+    }
+
+    /// Verifies all but the monitors.
+    fn judge(mut self) -> Result<Judged, StartError> {
         let name = match self.name.take() {
             Some(name) => valid_name(name)?,
             None => default_name(&self.program.file),
@@ -459,23 +473,59 @@ impl Start {
             None => find_executable().ok_or(StartError::NoExecutable)?,
         };
         let spool = keeping::spool(&self.policy, self.strategy, self.monitors.len())?;
-        let monitors = self.judge_monitors(&name, &caller, &executable, environment)?;
-        Ok(Verified {
-            launch: Launch {
-                format: FORMAT,
-                name,
-                strategy: self.strategy,
-                directory: None,
-                program: self.program,
-                policy: self.policy,
-                monitors,
-                log_level: log::max_level() as u8,
-            },
-            relay: self.relay,
+        let wanted = self.wanted(&name, &caller, &executable, &environment)?;
+        let launch = Launch {
+            format: FORMAT,
+            name,
+            strategy: self.strategy,
+            directory: None,
+            program: self.program,
+            policy: self.policy,
+            monitors: Vec::new(),
+            log_level: log::max_level() as u8,
+        };
+        let group = Verified { launch, relay: self.relay, executable, inherited, spool };
+        Ok(Judged { group, wanted, caller })
+    }
+}
+
+/// The monitors that a command line names, with what they are looked for and judged by.
+struct Wanted {
+    specs: Vec<Spec>,
+    options: Vec<RawOption>,
+    search: SearchPath,
+    settings: Settings,
+}
+
+impl Wanted {
+    fn context<'a>(&'a self, executable: &'a Path, caller: &'a Path) -> CheckContext<'a> {
+        CheckContext {
             executable,
-            inherited,
-            spool,
-        })
+            directory: caller,
+            search: &self.search,
+            settings: &self.settings,
+            max_level: log::max_level(),
+        }
+    }
+}
+
+/// A group of which everything is known to be right but its monitors.
+struct Judged {
+    group: Verified,
+    wanted: Wanted,
+    /// The caller's directory.
+    caller: PathBuf,
+}
+
+impl Judged {
+    fn context(&self) -> CheckContext<'_> {
+        self.wanted.context(&self.group.executable, &self.caller)
+    }
+
+    fn finish_check(&mut self, checking: Checking) -> Result<Leftovers, StartError> {
+        let (monitors, leftovers) = checking.finish(&self.wanted.options, &self.context())?;
+        self.group.launch.monitors = monitors;
+        Ok(leftovers)
     }
 }
 

@@ -5,7 +5,7 @@
 //! a reader gets one consistent snapshot. A role killed in the middle leaves an odd sequence number, which a
 //! reader waits out only for a moment.
 
-use crate::delivery::{self, Delivery};
+use crate::delivery::{self, Delivery, Moment};
 use crate::sys::family::{self, Exit};
 use crate::sys::page::{SharedWords, WORDS};
 use crate::sys::{clock, page};
@@ -575,6 +575,21 @@ impl Snapshot {
     /// Which monitors are set aside, a bit for each.
     pub(crate) fn aside(&self) -> u64 {
         self.get(Word::Aside)
+    }
+
+    /// Pid of the pump as it was noted last, alive or not.
+    pub(crate) fn noted_pump(&self) -> i32 {
+        number_pid(self.get(Word::Pump))
+    }
+
+    /// Whether a role has noted that the group has failed, before it left.
+    pub(crate) fn is_noted_as_failed(&self) -> bool {
+        State::from_number(self.get(Word::State)) == State::Failed
+    }
+
+    /// What the delivery was about.
+    pub(crate) fn moment(&self) -> Moment {
+        delivery::moment(&self.words[DELIVERY])
     }
 
     /// How many bytes are taken from the streams and not delivered.

@@ -2,7 +2,10 @@
 //! is left without roles is found and ended; `stop` and `restart` do what they say in the middle of a crash.
 #![cfg(target_os = "linux")]
 
-use immortal_tests::{Group, Launch, Pids, Process, Record, Role, Sandbox, Signal, eventually, holds_for};
+use immortal_tests::{
+    Group, Launch, Ledger, Pids, Process, Random, Record, Role, Sandbox, Signal, artifacts, eventually,
+    holds_for,
+};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -296,6 +299,80 @@ fn every_end_is_told_while_pump_and_daemon_are_killed_again_and_again() {
     assert!(ran.len() > 8, "{} runs only", ran.len());
 }
 
+/// Asserts that the bytes of a stream were given without a gap, in order, and what was given again in one piece.
+#[track_caller]
+fn assert_gapless(records: &[Record], stream: &str, what: &str) {
+    let mut end = 0;
+    for record in records.iter().filter(|record| record.hook() == stream) {
+        let offset = record.number("offset");
+        assert!(offset <= end, "{what}: {stream} has a gap from {end} to {offset}");
+        end = end.max(offset + record.number("length"));
+    }
+    assert!(end > 0, "{what}: nothing on {stream}");
+}
+
+#[test]
+fn whatever_is_killed_and_asked_for_there_is_one_process_and_all_of_it_is_told() {
+    if !knows_ends_of_strangers() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let steps = ["note=ran", "writer=count:2000:7"];
+    let group = keeping(&sandbox).set("bytes", "false").puppet(steps).start();
+    let mut random = Random::new(30);
+    let mut story = format!("seed {}:", random.seed());
+    let mut gone: Vec<Process> = Vec::new();
+    for _ in 0..30 {
+        let what = format!("whole again after {story}");
+        eventually(&what, || gone.iter().all(|process| process.is_gone()).then_some(()));
+        let pids = group.wait_running(&what, |pids| pids.count() == 3);
+        gone.clear();
+        std::thread::sleep(Duration::from_micros(random.below(20_000)));
+        let mut strike = |role: Role, signal: Signal| {
+            if let Some(process) = Process::find(pids.of(role)) {
+                process.signal(signal);
+                gone.push(process);
+            }
+        };
+        let (role, name) = match random.below(3) {
+            0 => (Some(Role::Monitor), "pump"),
+            1 => (Some(Role::Daemon), "daemon"),
+            _ => (None, "nobody"),
+        };
+        let signal = if random.below(4) == 0 { Signal::SIGTERM } else { Signal::SIGKILL };
+        if let Some(role) = role {
+            strike(role, signal);
+        }
+        let then = usize::try_from(random.below(3)).expect("it is small");
+        story +=
+            &format!(" {signal} to {name}, then {};", ["nothing", "the process is ended", "`restart`"][then]);
+        match then {
+            0 => {}
+            1 => strike(Role::Process, signal),
+            _ => {
+                let restarted = group.command("restart");
+                assert_eq!(restarted.code, Some(0), "{story}: {restarted}");
+            }
+        }
+    }
+    group.wait_running(&story, |pids| pids.count() == 3);
+    assert_eq!(sandbox.processes().len(), 3, "the group and nobody else: {story}");
+    group.stop();
+    sandbox.assert_nothing_left();
+    let records = group.records();
+    for stream in ["stdout", "stderr"] {
+        assert_gapless(&records, stream, &story);
+    }
+    for pid in sandbox.noted("ran") {
+        for hooks in [&["spawn", "respawn"][..], &["exit"]] {
+            let told = |record: &&Record| {
+                hooks.contains(&record.hook()) && record.number("process") == i64::from(pid)
+            };
+            assert!(records.iter().any(|record| told(&record)), "{hooks:?} of {pid} is told: {story}");
+        }
+    }
+}
+
 /// Kills pump and daemon so that neither can act on the other's death.
 #[track_caller]
 fn orphan(group: &Group<'_>) -> Process {
@@ -390,10 +467,7 @@ fn a_stranger_with_the_number_of_an_orphan_is_left_alone() {
     let namespace = ["--pid", "--fork", "--mount-proc", "--kill-child"];
     let possible = std::process::Command::new("unshare").args(namespace).arg("true").output();
     if !possible.is_ok_and(|output| output.status.success()) {
-        #[expect(clippy::print_stderr, reason = "a test that looked at nothing says so")]
-        {
-            eprintln!("skipped: no pid namespace can be made here");
-        }
+        eprintln!("skipped: no pid namespace can be made here");
         return;
     }
     let sandbox = Sandbox::new();
@@ -425,7 +499,7 @@ fn a_stranger_with_the_number_of_an_orphan_is_left_alone() {
         .invocation("unshare")
         .args(namespace)
         .args(["/bin/sh", "-c", script])
-        .env("I", immortal_tests::artifacts().immortal())
+        .env("I", artifacts().immortal())
         .run();
     run.assert_code(7);
     let out = run.out();
@@ -444,7 +518,7 @@ fn a_stranger_with_the_number_of_an_orphan_is_left_alone() {
 fn stopped_after_kill(role: Role, millis: u64) {
     let sandbox = Sandbox::new();
     let group = keeping(&sandbox).puppet(["out=hello", "writer=count:1000:0"]).start();
-    eventually("it writes", || (immortal_tests::Ledger::written(&sandbox.path("count")) > 20).then_some(()));
+    eventually("it writes", || (Ledger::written(&sandbox.path("count")) > 20).then_some(()));
     group.member(role).signal(Signal::SIGKILL);
     std::thread::sleep(Duration::from_millis(millis));
     let since = Instant::now();
@@ -455,7 +529,7 @@ fn stopped_after_kill(role: Role, millis: u64) {
     let records = group.records();
     let mut bytes = Record::stream(&records, "stdout").split_off("hello\n".len());
     bytes.extend(Record::stream(&records, "stderr"));
-    immortal_tests::Ledger::new(&sandbox.path("count"), &bytes).assert_complete(&what);
+    Ledger::new(&sandbox.path("count"), &bytes).assert_complete(&what);
     let exits: Vec<&Record> = records.iter().filter(|record| record.hook() == "exit").collect();
     assert_eq!(exits.len(), 1, "{what}: {exits:#?}");
     assert_eq!(exits[0].number("code"), 0, "{what}: {exits:#?}");

@@ -82,7 +82,7 @@ fn failing<'a>(sandbox: &'a Sandbox, how: &str, every: u64) -> Launch<'a> {
     sandbox
         .launch("daemon")
         .log()
-        .args(["--monitor", "recorder"])
+        .args(["--monitor", "recorder", "--monitor-crashes", "0"])
         .set("recorder.when", "stdout")
         .set("recorder.how", how)
         .set("recorder.every", every.to_string())
@@ -95,7 +95,8 @@ fn failing<'a>(sandbox: &'a Sandbox, how: &str, every: u64) -> Launch<'a> {
 #[track_caller]
 fn killed_and_crashing(rate: u64, how: &str, every: u64, seed: u64) {
     let sandbox = Sandbox::new();
-    let group = writer(failing(&sandbox, how, every), &sandbox, rate);
+    let launch = failing(&sandbox, how, every).args(["--hook-timeout", "300ms"]);
+    let group = writer(launch, &sandbox, rate);
     let mut kills = Kills::new(&group, seed);
     for _ in 0..Kills::wanted(KILLS) / 20 {
         let before = calls(&sandbox);
@@ -139,6 +140,33 @@ fn no_line_is_missing_when_another_monitor_fails_as_well() {
 }
 
 #[test]
+fn no_line_is_missing_when_another_monitor_hangs_as_well() {
+    killed_and_crashing(STEADY, "hang", 200, 12);
+    killed_and_crashing(FAST, "hang", 500, 13);
+}
+
+#[test]
+fn no_line_is_missing_when_another_monitor_is_set_aside_at_last() {
+    let sandbox = Sandbox::new();
+    let launch = sandbox
+        .launch("daemon")
+        .log()
+        .args(["--monitor", "recorder", "--monitor-crashes", "5"])
+        .set("recorder.when", "stdout")
+        .set("recorder.how", "abort")
+        .set("recorder.every", "100")
+        .set("recorder.counter", sandbox.path("calls"));
+    let group = writer(launch, &sandbox, STEADY);
+    eventually("the monitor is set aside", || (group.status()["degraded"] == true).then_some(()));
+    let so_far = Ledger::written(&count(&sandbox));
+    let mut kills = Kills::new(&group, 14);
+    kills.kill_times(10);
+    kills.settle();
+    wait_written(&sandbox, so_far + 100);
+    ledger_of_log(&group).assert_complete(&kills.to_string());
+}
+
+#[test]
 fn a_process_waits_while_a_monitor_hangs_and_goes_on_behind_it() {
     let sandbox = Sandbox::new();
     let group = writer(failing(&sandbox, "hang", 20).set("recorder.times", "1"), &sandbox, FAST);
@@ -169,7 +197,7 @@ fn recent_output_goes_on_after_kills() {
         logs.assert_code(0);
         logs.out().lines().filter_map(|line| line.parse().ok()).max().unwrap_or(0)
     };
-    let mut kills = Kills::new(&group, 12);
+    let mut kills = Kills::new(&group, 15);
     for _ in 0..6 {
         kills.kill();
         kills.settle();
@@ -186,7 +214,7 @@ fn following_the_recent_output_outlives_pump_and_daemon() {
     let group = writer(sandbox.launch("daemon").log(), &sandbox, STEADY);
     let follow = sandbox.immortal(["logs", "group", "-n", "1", "-f"]).spawn();
     eventually("it follows", || (!follow.stdout().is_empty()).then_some(()));
-    let mut kills = Kills::new(&group, 13);
+    let mut kills = Kills::new(&group, 16);
     kills.kill_times(6);
     kills.settle();
     let last = Ledger::written(&count(&sandbox));

@@ -1,4 +1,5 @@
-//! Kills the roles of a group that keeps its process, again and again, at random moments.
+//! Kills the roles of a group that keeps its process, again and again, at random moments. `IMMORTAL_TEST_KILLS` says
+//! how often, `IMMORTAL_TEST_SEED` at which moments; a failed test tells its seed.
 
 use crate::group::{Group, Pids, Role};
 use crate::process::Process;

@@ -75,7 +75,7 @@ impl Ledger {
     #[track_caller]
     pub fn assert_complete(&self, what: &str) {
         let missing = self.missing();
-        assert!(missing.is_empty(), "{what}: of {} lines these are missing: {missing:?}", self.written);
+        assert!(missing.is_empty(), "{what}: of {} lines are missing {}", self.written, shown(&missing));
         assert!(self.written > 0, "{what}: nothing was written");
     }
 
@@ -84,9 +84,15 @@ impl Ledger {
     pub fn assert_exact(&self, what: &str) {
         self.assert_complete(what);
         let doubled = self.doubled();
-        assert!(doubled.is_empty(), "{what}: of {} lines these are doubled: {doubled:?}", self.written);
+        assert!(doubled.is_empty(), "{what}: of {} lines are doubled {}", self.written, shown(&doubled));
         assert!(self.damaged.is_empty(), "{what}: these are no lines: {:?}", self.damaged);
     }
+}
+
+/// How many there are, and the first of them.
+fn shown(ranges: &[std::ops::Range<u64>]) -> String {
+    let count: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+    format!("{count}, the first: {:?}", &ranges[..ranges.len().min(8)])
 }
 
 /// Joins neighbours.

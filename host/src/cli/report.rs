@@ -4,8 +4,9 @@
 
 use crate::groups::{GroupError, pids_json};
 use crate::loader::{chain, one_line};
+use crate::places::last_line;
 use crate::start::{StartError, Started};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::io::{self, IsTerminal, Write};
 
 /// A command that failed: its exit status, what and why, and what to do.
@@ -177,6 +178,25 @@ pub(super) fn table(groups: &[Value]) -> io::Result<()> {
     Ok(())
 }
 
+/// A crash in one line: when, who, how, in which hook, how often, and the last words.
+fn crash_line(crash: &Map<String, Value>) -> String {
+    let fact = |key: &str| crash.get(key).filter(|value| !value.is_null()).map(text);
+    let named = |name: &str, key: &str| fact(key).map(|value| format!("{name} {value}"));
+    let facts = [
+        fact("at"),
+        fact("role").map(|role| format!("{role} {}", fact("pid").unwrap_or_default())),
+        named("code", "code"),
+        named("signal", "signal"),
+        fact("hook").map(|hook| format!("in {hook} of {}", fact("monitor").unwrap_or_default())),
+        fact("in_a_row").map(|count| format!("{count} in a row")),
+    ];
+    let facts = facts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    match last_line(fact("stderr").unwrap_or_default().as_bytes()) {
+        Some(words) => format!("{facts}: {}", one_line(&words)),
+        None => facts,
+    }
+}
+
 /// One group for people: a line a fact.
 pub(super) fn status(group: &Value) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -187,6 +207,7 @@ pub(super) fn status(group: &Value) -> io::Result<()> {
                 let facts = inner.iter().map(|(key, value)| format!("{key} {}", text(value)));
                 writeln!(out, "{key:17} {}", facts.collect::<Vec<_>>().join(", "))?;
             }
+            Value::Object(crash) if key == "last_crash" => writeln!(out, "{key:17} {}", crash_line(crash))?,
             Value::Object(inner) => {
                 writeln!(out, "{key}")?;
                 for (key, value) in inner {

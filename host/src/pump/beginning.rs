@@ -10,6 +10,7 @@ use crate::ending::Ending;
 use crate::frames::Link;
 use crate::launch::{Limit, Program, Strategy, number};
 use crate::lifecycle::{Inherited, Lifecycle, Timer};
+use crate::loader::LastCrash;
 use crate::notify::Ear;
 use crate::program;
 use crate::role::{self, Group, RoleError, attempt};
@@ -88,6 +89,10 @@ impl Pump {
             stop_wanted: page.stop_wanted(),
             restart_wanted: page.restart_wanted(),
         };
+        if kept.is_none() {
+            // The one that is spawned now is what was wanted.
+            page.set_restart_wanted(false);
+        }
         let (lifecycle, actions) = Lifecycle::new(group.launch.policy.clone(), strategy, inherited);
         let mut ending = Ending::new(group.launch.policy.stop_signal);
         let (process, watch) = match kept {
@@ -102,6 +107,7 @@ impl Pump {
             group,
             lifecycle,
             deadline,
+            began: Instant::now(),
             prepared,
             stdin,
             mail,
@@ -221,6 +227,7 @@ fn relay_start(
         message,
         cut_bytes,
         predecessor,
+        last_crash: group.crash.as_ref().map(LastCrash::lend),
         kept: kept.map(|kept| relay::KeptProcess {
             pid: kept.started.pid,
             restarts: u32::try_from(page.restarts()).unwrap_or(u32::MAX),

@@ -3,7 +3,8 @@
 use super::mail::Command;
 use super::{FAILED, Pump, Started};
 use crate::control::Server;
-use crate::delivery::Verdict;
+use crate::crash::{self, Crash};
+use crate::delivery::{Moment, Verdict};
 use crate::frames::Frame;
 use crate::launch::{Strategy, number};
 use crate::lifecycle::{Action, Event, FINISH_TIMEOUT, Outcome, Timer};
@@ -238,6 +239,8 @@ impl Pump {
         self.dead = None;
         self.watch = None;
         self.group.page.set_member(Member::Process, 0);
+        // Not a moment before: with the old process still there, the next pump would take it over.
+        self.group.page.set_restart_wanted(false);
         let Some(process) = self.process.take() else { return };
         if std::mem::replace(&mut self.adopted, false) {
             self.ending.leave_stranger();
@@ -245,6 +248,31 @@ impl Pump {
         } else {
             family::reap(process.pid);
         }
+    }
+
+    /// Nobody knows how a daemon died, for nobody is its parent.
+    pub(super) fn note_daemons_death(&mut self) {
+        let page = self.group.page;
+        if !page.executed() || self.lifecycle.is_ending() {
+            return;
+        }
+        let moment = Moment { in_hook: None, ..page.delivery().moment() };
+        let stable = self.began.elapsed() >= self.group.launch.policy.stable;
+        let crash = Crash::new(Role::Daemon, page.pids().daemon, moment);
+        let crash = crash.after(self.group.crash.as_ref(), stable).by_hook(false);
+        self.group.note_crash(crash);
+    }
+
+    /// How this pump itself dies, if nobody is there to note it.
+    fn note_own_death(&mut self) {
+        let moment = self.group.page.delivery().moment();
+        let exit = Exit { code: Some(i32::from(FAILED)), ..Exit::default() };
+        let crash = Crash::new(Role::Pump, nix::unistd::getpid().as_raw(), moment)
+            .ended(exit)
+            .in_hook(moment, |index| crash::label_of(&self.group.launch.monitors, index))
+            .by_hook(self.verdict == Verdict::Hook)
+            .said(&self.group.last_stderr());
+        self.group.note_crash(crash);
     }
 
     /// Executes the daemon in this process: it stays the process's parent, and the new pump is its child.
@@ -272,7 +300,8 @@ impl Pump {
         page.set_why(why, cut_bytes);
         page.set_member(Member::Daemon, daemon);
         page.set_member(Member::Pump, pid);
-        self.events.push_back(Event::NotReplaced);
+        // First of all: a hook that has failed meanwhile would leave the process to a daemon that is gone.
+        self.events.push_front(Event::NotReplaced);
     }
 
     pub(super) fn start_daemon(&mut self) {
@@ -327,6 +356,9 @@ impl Pump {
             Outcome::Failed => {
                 page.set_reason(&text);
                 page.set_state(State::Failed, 0);
+                if !development {
+                    self.note_own_death();
+                }
                 self.tell(&Frame::Over { status: FAILED });
                 FAILED
             }

@@ -16,8 +16,8 @@ use super::offer::Offer;
 use super::sink::Sink;
 use crate::delivery::{Delivery, Hook};
 use crate::loader::{
-    self, Checked, Dispositions, Event, EventKind, Instance, Output, Readiness, Settings, SetupArgs, Stream,
-    Why,
+    self, Checked, Dispositions, Event, EventKind, Instance, LastCrash, Output, Readiness, Settings,
+    SetupArgs, Stream, Why,
 };
 use crate::recent::CHUNK_BYTES;
 use crate::state::{Page, is_aside};
@@ -56,6 +56,7 @@ pub(super) struct Start {
     pub(super) cut_bytes: u64,
     /// Gets readable when the pump before, which stands by without monitors, is gone.
     pub(super) predecessor: Option<OwnedFd>,
+    pub(super) last_crash: Option<LastCrash>,
     /// The process that was kept running, if it was.
     pub(super) kept: Option<KeptProcess>,
     /// Keeps an unattached pump's stderr within bounds.
@@ -161,6 +162,7 @@ impl Relay {
                 page,
                 label: checked.label.clone(),
                 index,
+                last_crash: start.last_crash,
             };
             let host = loader::publish(&checked.label, Arc::new(offer), log::max_level());
             let instance = Instance::create(&library, host, &checked.options)?;

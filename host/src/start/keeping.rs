@@ -62,3 +62,42 @@ fn limited<T>(run: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
     }
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launch::OnCrash;
+
+    fn keep() -> Policy {
+        Policy { on_crash: OnCrash::Keep, ..Policy::default() }
+    }
+
+    fn refusal(result: Result<Option<OwnedFd>, StartError>) -> String {
+        result.expect_err("it is refused").to_string()
+    }
+
+    #[cfg(portable_path)]
+    #[test]
+    fn a_system_without_spool_or_subreaper_is_refused_in_one_line() {
+        let error = refusal(spool(&keep(), Strategy::Daemon, 1));
+        assert!(error.starts_with("option --on-crash keep: this system cannot hold"), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+
+    #[cfg(linux_path)]
+    #[test]
+    fn a_group_that_keeps_has_a_spool_and_no_other_has_one() {
+        assert!(matches!(spool(&keep(), Strategy::Daemon, MOST), Ok(Some(_))));
+        assert!(matches!(spool(&Policy::default(), Strategy::Daemon, 1), Ok(None)));
+    }
+
+    #[test]
+    fn other_strategies_and_too_many_monitors_are_refused() {
+        for strategy in [Strategy::Development, Strategy::Unattached] {
+            let error = refusal(spool(&keep(), strategy, 1));
+            assert!(error.contains(strategy.name()), "{error}");
+        }
+        let error = refusal(spool(&keep(), Strategy::Daemon, MOST + 1));
+        assert!(error.contains(&MOST.to_string()), "{error}");
+    }
+}

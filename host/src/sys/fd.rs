@@ -54,6 +54,12 @@ pub(crate) fn adopt(number: RawFd) -> Option<OwnedFd> {
     Some(fd)
 }
 
+/// Makes this the process's stderr.
+pub(crate) fn replace_stderr(fd: OwnedFd) -> io::Result<()> {
+    nix::unistd::dup2_stderr(fd)?;
+    Ok(())
+}
+
 /// Opens `/dev/null` for reading and writing.
 pub(crate) fn null() -> io::Result<OwnedFd> {
     Ok(File::options().read(true).write(true).open("/dev/null")?.into())

@@ -1,6 +1,6 @@
 //! Short stories of restarting, pausing and ending, one a promise.
 
-use crate::launch::{Policy, Restart, Strategy};
+use crate::launch::{OnCrash, Policy, Restart, Strategy};
 use crate::lifecycle::{Action, Event, Inherited, Lifecycle, Outcome, Phase, Timer, pause};
 use proptest::prelude::{Just, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as _;
@@ -19,6 +19,12 @@ impl Story {
     fn begin(policy: Policy, strategy: Strategy, executed: bool, held: bool) -> Self {
         let (machine, last) =
             Lifecycle::new(policy, strategy, Inherited { executed, held, ..Inherited::default() });
+        Self { machine, last }
+    }
+
+    /// After a pump that has left this.
+    fn after(policy: Policy, inherited: Inherited) -> Self {
+        let (machine, last) = Lifecycle::new(policy, Strategy::Daemon, inherited);
         Self { machine, last }
     }
 
@@ -66,6 +72,10 @@ impl Story {
 
 fn policy(restart: Restart) -> Policy {
     Policy { restart, ..Policy::default() }
+}
+
+fn keep() -> Policy {
+    Policy { on_crash: OnCrash::Keep, ..Policy::default() }
 }
 
 #[test]
@@ -252,6 +262,40 @@ fn a_process_that_ends_for_good_while_its_pump_is_told_to_die_stays_stopped() {
     let story = story.dies(LONG, true, 0).tell(Event::Elapsed(Timer::Term));
     assert_eq!(story.left(), Some(Outcome::Killed));
     assert!(story.machine.is_held());
+}
+
+#[test]
+fn a_restart_of_a_process_that_was_kept_is_reported_when_the_new_one_runs() {
+    let kept = Inherited { executed: true, kept: true, ..Inherited::default() };
+    let wanted = Story::after(keep(), Inherited { restart_wanted: true, ..kept });
+    for story in [wanted, Story::after(keep(), kept).tell(Event::RestartAsked)] {
+        let story = story.tell(Event::MonitorsReady);
+        assert!(story.last.contains(&Action::Signal), "{:?}", story.last);
+        assert!(!story.last.contains(&Action::ReportStarted), "{:?}", story.last);
+        let story = story.dies(LONG, false, 0).tell(Event::Spawned);
+        assert!(story.last.contains(&Action::ReportStarted), "{:?}", story.last);
+    }
+}
+
+#[test]
+fn a_process_of_whose_end_the_pump_before_had_decided_is_not_judged_again() {
+    let dead = Inherited { executed: true, kept: true, held: true, ..Inherited::default() };
+    let story = Story::after(Policy { restart: Restart::OnFailure, ..keep() }, dead);
+    // Nobody knows any more that it was a success.
+    let story = story.tell(Event::MonitorsReady).dies(MOMENT, false, 0);
+    assert_eq!(story.machine.phase(), Phase::Held, "{:?}", story.last);
+}
+
+#[test]
+fn a_stop_that_only_a_pump_had_heard_that_died_is_told_to_the_daemon_by_the_next_one() {
+    let story = Story::after(
+        keep(),
+        Inherited { executed: true, kept: true, stop_wanted: true, ..Inherited::default() },
+    );
+    assert!(story.last.contains(&Action::AnnounceEnd), "{:?}", story.last);
+    // Monitors that hang do not hold it up for as long as at a start.
+    let is_short = |action: &Action| matches!(action, Action::Arm(Timer::Setup, span) if *span < Policy::default().setup_timeout);
+    assert!(story.last.iter().any(is_short), "{:?}", story.last);
 }
 
 #[test]

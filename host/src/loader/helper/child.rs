@@ -1,7 +1,7 @@
 //! The helper's side.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,28 @@ pub fn run() -> u8 {
     }
 }
 
+/// The helper process as a copy of the parent: `channel` and `stderr` take the places that they have in one that
+/// was executed.
+pub(super) fn run_copy(channel: OwnedFd, stderr: OwnedFd, directory: Option<&Path>) -> u8 {
+    match take_places(channel, stderr, directory) {
+        Ok(()) => run(),
+        // Without a word it is known that it could not begin.
+        Err(_) => 2,
+    }
+}
+
+fn take_places(channel: OwnedFd, stderr: OwnedFd, directory: Option<&Path>) -> io::Result<()> {
+    use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setpgid};
+    setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+    if let Some(directory) = directory {
+        std::env::set_current_dir(directory)?;
+    }
+    dup2_stdin(channel)?;
+    dup2_stdout(crate::sys::fd::null()?)?;
+    dup2_stderr(stderr)?;
+    Ok(())
+}
+
 fn raw_stdin() -> i32 {
     use std::os::fd::AsRawFd;
     io::stdin().as_fd().as_raw_fd()
@@ -44,9 +66,7 @@ fn complain(text: &str) -> u8 {
 fn serve(mut channel: &UnixStream) -> io::Result<()> {
     let Some(Request::Describe { path, label, max_level }) = receive(&mut channel)? else { return Ok(()) };
     let max_level = LevelFilter::iter().nth(max_level).unwrap_or(LevelFilter::Warn);
-    if log::set_logger(&Forward).is_ok() {
-        log::set_max_level(max_level);
-    }
+    crate::logging::divert(&Forward, max_level);
     reply(&Reply::Begun)?;
     let path = PathBuf::from(std::ffi::OsString::from_vec(path));
     let library = match load(&path) {

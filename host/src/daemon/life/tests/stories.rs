@@ -2,7 +2,7 @@
 
 use super::world::{Luck, World};
 use crate::daemon::life::{Action, Event, Life, Outcome, Phase, Timer};
-use crate::launch::Policy;
+use crate::launch::{OnCrash, Policy};
 use proptest::prelude::{any, prop, prop_assert, proptest};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -115,6 +115,33 @@ fn sigterm_to_a_daemon_whose_pump_died_in_the_grace_ends_the_group() {
     life.step(Event::PumpDied { ran: LONG, jitter: 0, unfinished: false });
     life.step(Event::Elapsed(Timer::Term));
     assert_eq!(left(&life.step(Event::Swept)), Some(Outcome::Ended));
+}
+
+/// A daemon that keeps, in the pause before the next pump.
+fn pausing_with_a_kept_process() -> Life {
+    let policy = Policy { on_crash: OnCrash::Keep, ..Policy::default() };
+    let (mut life, _) = Life::new(policy, true, false);
+    for _ in 0..2 {
+        assert_eq!(life.phase(), Phase::Up);
+        life.step(Event::PumpDied { ran: MOMENT, jitter: 0, unfinished: true });
+    }
+    assert_eq!(life.phase(), Phase::Pausing);
+    life
+}
+
+#[test]
+fn sigint_to_a_daemon_without_a_pump_leaves_a_kept_process_to_a_new_pump() {
+    let actions = pausing_with_a_kept_process().step(Event::Interrupted);
+    let spawned = actions.iter().position(|action| *action == Action::SpawnPump);
+    assert!(spawned.is_some() && left(&actions) == Some(Outcome::Killed), "{actions:?}");
+    assert!(!actions.contains(&Action::Sweep), "{actions:?}");
+}
+
+#[test]
+fn sigterm_to_a_daemon_without_a_pump_may_be_the_end_of_the_system_and_ends_the_group() {
+    let mut life = pausing_with_a_kept_process();
+    assert!(life.step(Event::Terminated).contains(&Action::SpawnPump));
+    assert!(life.is_stopping());
 }
 
 #[test]
