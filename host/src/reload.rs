@@ -127,7 +127,8 @@ impl Request {
         let digits = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
         let bytes: Option<Vec<u8>> = self.setup.as_bytes().chunks(2).map(digits).collect();
         let setup = bytes.and_then(|bytes| postcard::from_bytes::<Setup>(&bytes).ok());
-        setup.filter(|setup| !setup.monitors.is_empty()).ok_or_else(|| "that is no set-up".to_owned())
+        let is_whole = |setup: &Setup| self.id != 0 && !setup.monitors.is_empty();
+        setup.filter(is_whole).ok_or_else(|| "that is no set-up".to_owned())
     }
 }
 
