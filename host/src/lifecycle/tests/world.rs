@@ -292,6 +292,7 @@ impl World {
             | Event::Elapsed(_)
             | Event::KillAsked
             | Event::YieldAsked
+            | Event::Dismissed
             | Event::Finished
             | Event::NotReplaced
             | Event::Interrupted => {}
@@ -374,7 +375,11 @@ impl World {
             Action::State(state) => self.held |= state == State::Stopped,
             Action::AnnounceEnd | Action::AnnounceFailure => self.end_announced = true,
             Action::Finish => self.give(Job::Finish),
-            Action::AnnounceTerm | Action::StartDaemon | Action::BecomeDaemon | Action::ReportReady => {}
+            Action::AnnounceTerm
+            | Action::StartDaemon
+            | Action::BecomeDaemon
+            | Action::ReportReady
+            | Action::ReportYielded => {}
             Action::Leave(outcome) => {
                 self.left = Some(outcome);
                 self.leave(outcome, &mut require);

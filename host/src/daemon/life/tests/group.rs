@@ -156,6 +156,7 @@ impl Group {
                     self.tell_daemon(life::Event::Started);
                 }
                 Action::ReportReady => self.tell_daemon(life::Event::PumpReady),
+                Action::ReportYielded => self.tell_daemon(life::Event::PumpYielded { unfinished: false }),
                 Action::AnnounceFailure => self.tell_daemon(life::Event::PumpGivesUp),
                 Action::TellExited => pump.queue.push_back(Event::Delivered),
                 Action::Signal => self.ask_process(),

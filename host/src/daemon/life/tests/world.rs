@@ -207,6 +207,7 @@ impl World {
             | Event::RestartAsked
             | Event::ReloadAsked
             | Event::PumpReady
+            | Event::PumpYielded { .. }
             | Event::Interrupted
             | Event::Elapsed(_) => {}
         }
