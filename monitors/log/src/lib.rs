@@ -139,18 +139,20 @@ impl Monitor for Log {
             })?;
         }
         let pids = self.host.pids();
-        if !setup.message.is_empty() {
-            self.note(|note| note.message(setup.message));
-        }
-        self.note(|note| match setup.why {
-            Why::Reload => note.reloaded(pids.monitor),
-            Why::PumpStart | Why::PumpRestart | Why::DaemonRestart | Why::Other(_) | _ => {
-                note.lives("monitor", pids.monitor, is_first);
+        self.note(setup.kept, |note| {
+            if !setup.message.is_empty() {
+                note.message(setup.message);
+            }
+            match setup.why {
+                Why::Reload => note.reloaded(pids.monitor),
+                Why::PumpStart | Why::PumpRestart | Why::DaemonRestart | Why::Other(_) | _ => {
+                    note.lives("monitor", pids.monitor, is_first);
+                }
+            }
+            if let (Some(daemon), Why::PumpStart | Why::DaemonRestart) = (pids.daemon, setup.why) {
+                note.lives("daemon", daemon, is_first);
             }
         });
-        if let (Some(daemon), Why::PumpStart | Why::DaemonRestart) = (pids.daemon, setup.why) {
-            self.note(|note| note.lives("daemon", daemon, is_first));
-        }
         self.write_pids(setup.process_pid);
         Ok(Readiness::Ready)
     }
@@ -191,7 +193,7 @@ impl Monitor for Log {
 
     fn idle(&mut self) -> Result {
         if let Some(file) = &self.file {
-            file.with(LogFile::rest);
+            file.with(|file| file.rest(SystemTime::now()));
         }
         Ok(())
     }
@@ -251,11 +253,21 @@ impl Log {
         });
     }
 
-    /// Takes note of something that happens now.
-    fn note(&self, what: impl FnOnce(&mut line::Note)) {
-        if let Some(file) = &self.file {
-            file.with(|file| self.append_note(file, SystemTime::now(), what));
+    /// Takes note of something that happens now. A process that was kept may be in the middle of a line, which is not
+    /// divided.
+    fn note(&self, kept: bool, what: impl FnOnce(&mut line::Note)) {
+        let Some(file) = &self.file else { return };
+        let now = SystemTime::now();
+        let mut note = line::Note::at(now);
+        if self.writes_events {
+            what(&mut note);
         }
+        let lines = note.into_bytes();
+        file.with(|file| match (lines.is_empty(), kept) {
+            (true, _) => {}
+            (false, true) => file.append_lines_behind(&lines, now),
+            (false, false) => file.append_lines(&lines, now),
+        });
     }
 
     fn append_note(&self, file: &mut LogFile, at: SystemTime, what: impl FnOnce(&mut line::Note)) {

@@ -93,6 +93,8 @@ pub(crate) struct LogFile {
     /// When the file was last written to.
     written_at: SystemTime,
     told: Told,
+    /// Lines of the monitor's own that wait for the end of a line of the process.
+    own_lines: Vec<u8>,
     is_finished: bool,
     /// Where all this is kept for the next pump; `None` if it need not be, or cannot be.
     checkpoints: Option<Box<CheckpointFile>>,
@@ -130,6 +132,7 @@ impl LogFile {
             positions: [0; 2],
             written_at: UNIX_EPOCH,
             told: Told::default(),
+            own_lines: Vec::new(),
             is_finished: false,
             checkpoints: None,
             inherited: None,
@@ -169,6 +172,21 @@ impl LogFile {
         if bytes.is_empty() {
             return;
         }
+        if self.own_lines.is_empty() {
+            return self.append_fresh(source, bytes, now);
+        }
+        // Behind the first line that ends, the rest of one that was there already perhaps.
+        let end = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
+        self.append_fresh(source, &bytes[..end], now);
+        if !self.has_open_line() {
+            self.append_own_lines(now);
+        }
+        if end < bytes.len() {
+            self.append_fresh(source, &bytes[end..], now);
+        }
+    }
+
+    fn append_fresh(&mut self, source: Source, bytes: &[u8], now: SystemTime) {
         if !self.is_healthy() && !self.recover(now) {
             return self.drop_output(source, bytes);
         }
@@ -178,8 +196,29 @@ impl LogFile {
         }
     }
 
+    /// Appends whole lines of the monitor's own as soon as the process's line is whole: its rest is still to come, for
+    /// the process was kept running. Whoever stops reading for a while calls [`LogFile::rest`].
+    pub(crate) fn append_lines_behind(&mut self, lines: &[u8], now: SystemTime) {
+        self.own_lines.extend_from_slice(lines);
+        if !self.has_open_line() {
+            self.append_own_lines(now);
+        }
+    }
+
+    fn has_open_line(&self) -> bool {
+        self.line != Line::Ended || self.stamped.as_ref().is_some_and(|stamped| stamped.holds())
+    }
+
+    fn append_own_lines(&mut self, now: SystemTime) {
+        let lines = std::mem::take(&mut self.own_lines);
+        if !lines.is_empty() {
+            self.append_lines(&lines, now);
+        }
+    }
+
     /// Appends whole lines of the monitor's own, at the beginning of a line and all in one file.
     pub(crate) fn append_lines(&mut self, lines: &[u8], now: SystemTime) {
+        self.append_own_lines(now);
         self.look(now);
         self.tick(now);
         self.flush(now);
@@ -197,7 +236,8 @@ impl LogFile {
     }
 
     /// Gives memory back: nothing more comes for now.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self, now: SystemTime) {
+        self.append_own_lines(now);
         if let Some(stamped) = &mut self.stamped {
             stamped.shrink();
         }
@@ -258,6 +298,7 @@ impl LogFile {
 
     /// Last chance: writes what is held back, says what was dropped, and waits for the compression until then.
     pub(crate) fn finish(&mut self, now: SystemTime, until: Instant) {
+        self.append_own_lines(now);
         self.flush(now);
         self.failed_at = None;
         if !self.is_healthy() {
