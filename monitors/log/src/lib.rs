@@ -143,12 +143,7 @@ impl Monitor for Log {
             if !setup.message.is_empty() {
                 note.message(setup.message);
             }
-            match setup.why {
-                Why::Reload => note.reloaded(pids.monitor),
-                Why::PumpStart | Why::PumpRestart | Why::DaemonRestart | Why::Other(_) | _ => {
-                    note.lives("monitor", pids.monitor, is_first);
-                }
-            }
+            note.lives("monitor", pids.monitor, is_first);
             if let (Some(daemon), Why::PumpStart | Why::DaemonRestart) = (pids.daemon, setup.why) {
                 note.lives("daemon", daemon, is_first);
             }

@@ -710,7 +710,7 @@ fn a_reload_is_noted_as_such() {
     let mut setup = Setup::new(Why::Reload, b"");
     (setup.kept, setup.process_pid) = (true, Some(12));
     log.setup_details(&setup).unwrap();
-    assert_eq!(sandbox.log(), "=== ! monitor#11 reloaded ! ===\nT\n");
+    assert_eq!(sandbox.log(), "=== ! monitor#11 restarted ! ===\nT\n");
 }
 
 #[test]
