@@ -1,9 +1,11 @@
 //! The command line: what was typed, and what comes of it.
 
 mod args;
+mod later;
 mod logs;
 mod monitor;
 mod names;
+mod reload;
 mod report;
 mod unit;
 
@@ -16,30 +18,30 @@ use clap_complete::CompleteEnv;
 use clap_complete::env::Shells;
 use report::Failure;
 use serde_json::Value;
-use std::process::ExitCode;
 
 /// The variable by which a shell's completion script asks.
 const COMPLETE: &str = "IMMORTAL_COMPLETE";
 
 /// Runs one command.
-pub(crate) fn run() -> ExitCode {
+pub(crate) fn run() -> u8 {
     CompleteEnv::with_factory(Cli::command).var(COMPLETE).complete();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return monitor::with_help(report::usage(&error), &error),
     };
     crate::logging::start(cli.log_level() as u8);
+    crate::loader::helper::allow_copies();
     match obey(cli.command) {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => status,
         Err(failure) => failure.report(),
     }
 }
 
 fn obey(command: Command) -> Result<u8, Failure> {
     match command {
-        Command::Start(args) => start(*args),
+        Command::Start(args) => start(*args.0),
         Command::Check(args) => {
-            args.into_start()?.0.check()?;
+            args.0.into_start()?.0.check()?;
             Ok(0)
         }
         Command::List { json } => {
@@ -75,6 +77,10 @@ fn obey(command: Command) -> Result<u8, Failure> {
             groups::restart(name)?;
             Ok(format!("restarted {name}"))
         }),
+        Command::Reload(args) => {
+            report::line(&reload::reload(*args.0)?)?;
+            Ok(0)
+        }
         Command::Signal { name, signal } => {
             groups::signal(&name, signal)?;
             Ok(0)

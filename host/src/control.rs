@@ -3,7 +3,8 @@
 //! A request is `{"v":1,"command":"stop"}`, `{"v":1,"command":"restart"}` or
 //! `{"v":1,"command":{"signal":15}}`; the answer `{"v":1,"ok":true}` or `{"v":1,"ok":false,"error":"…"}`. `stop`
 //! is answered when it is noted, `restart` when the new process runs, `signal` when it was sent. `arguments` is
-//! answered with `"arguments":["start",…]`, which make this group again.
+//! answered with `"arguments":["start",…]`, which make this group again. `{"reload":{…}}` is answered when the reload is
+//! under way; what comes of it is on the state page.
 
 mod client;
 mod server;
@@ -11,6 +12,7 @@ mod server;
 pub(crate) use client::{ClientError, request};
 pub(crate) use server::{ClientId, Server};
 
+use crate::reload;
 use serde::{Deserialize, Serialize};
 
 /// Version of the protocol.
@@ -19,7 +21,7 @@ const VERSION: u32 = 1;
 const LINE_BYTES: usize = 64 * 1024;
 
 /// What is wanted of a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Command {
     Stop,
@@ -27,6 +29,8 @@ pub(crate) enum Command {
     Signal(i32),
     /// The arguments of the `start` that makes this group.
     Arguments,
+    /// Another set-up in the place of the group's.
+    Reload(reload::Request),
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -3,27 +3,38 @@
 //! No plugin, one thread. It is a subreaper: when the pump dies, the process becomes its child, so that its end
 //! is known and its number cannot pass to another process before it is ended.
 
+mod aside;
 mod blame;
+mod faults;
 mod life;
+mod reload;
 mod tail;
 
 use crate::control::{ClientId, Command as Wish, Server};
+use crate::crash::{self, Crash};
+use crate::delivery::{InHook, Verdict};
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::number;
 use crate::role::{self, Extra, Group, Role, RoleError, attempt};
-use crate::state::{Member, State};
+use crate::state::{Member, ReloadState, State};
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
 use crate::sys::{clock, family, fd, socket};
+use aside::Aside;
+use faults::Faults;
 use life::{Action, Event, Life, Outcome, Phase, Timer};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
+use reload::{Asker, Found, Proposal};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use tail::Tail;
+
+/// Exit status of a daemon that could not go on.
+const FAILED: u8 = 125;
 
 /// Runs the daemon until it leaves.
 ///
@@ -68,7 +79,15 @@ struct Daemon {
     /// Clients that asked for the end; they are answered when it is under way. One that is not, because this
     /// daemon left before it came to that, asks the next one.
     stopping: Vec<ClientId>,
+    /// What monitors have done to pumps.
+    faults: Faults,
+    /// Monitors that are set aside.
+    aside: Aside,
     failure: Option<Frame>,
+    /// The last that a pump said, or how it ended.
+    last_words: String,
+    /// What a reload wants.
+    proposal: Option<Proposal>,
     /// Why the pump gave up.
     reason: Option<String>,
     status: Option<u8>,
@@ -92,40 +111,55 @@ impl Daemon {
         if predecessor.is_some() {
             crate::notify::tell_manager(&format!("MAINPID={}", nix::unistd::getpid()));
         }
-        let stderr = attempt("make a pipe", fd::pipe())?;
+        let policy = group.launch.policy.clone();
+        let (life, actions, stderr, pump) = match Found::take(&mut group)? {
+            Some(Found { pump, stderr }) => (Life::renewed(policy.clone()), Vec::new(), stderr, Some(pump)),
+            None => {
+                let executed = group.page.executed();
+                let (life, actions) = Life::new(policy.clone(), executed, predecessor.is_some());
+                (life, actions, attempt("make a pipe", fd::pipe())?, None)
+            }
+        };
         attempt("make a pipe", fd::set_nonblocking(&stderr.0))?;
-        let policy = &group.launch.policy;
-        let (life, actions) = Life::new(policy.clone(), group.page.executed(), predecessor.is_some());
         let (process, watch) = match group.launch.policy.keeps() {
             true => (group.page.pids().process, group.process.take()),
             false => (0, None),
         };
+        let faults = Faults::new(policy.monitor_crashes, policy.monitor_window);
         let mut daemon = Self {
             life,
             signals,
             server: Server::new(listener),
             parent,
             predecessor,
-            pump: None,
+            spawned: pump.is_some(),
+            pump,
             stderr,
             tail: Tail::new(policy.buffer_limit),
             timers: [None; Timer::ALL.len()],
             ending: Ending::new(policy.stop_signal),
             sweeping: false,
-            spawned: false,
             process,
             watch,
             events: VecDeque::new(),
             restarting: Vec::new(),
             stopping: Vec::new(),
+            faults,
+            aside: Aside::new(),
             failure: None,
+            last_words: String::new(),
+            proposal: None,
             reason: None,
             status: None,
             group,
         };
         daemon.keep_process();
+        daemon.find_reload();
+        daemon.remember_aside();
         daemon.hear_of_the_end();
         daemon.carry_out(actions);
+        // Of a pump that was there before this daemon the end may have been told already.
+        daemon.take_children();
         Ok(daemon)
     }
 
@@ -243,7 +277,16 @@ impl Daemon {
                     self.events.push_back(Event::PumpGivesUp);
                 }
                 Frame::Reap { process_pid } => self.reap(process_pid),
-                Frame::Over { .. } | Frame::Stop | Frame::Kill => {}
+                Frame::Reload { id, setup } => self.take_reload(Asker::Pump, id, setup),
+                Frame::Ready => {
+                    self.end_restoring();
+                    self.events.push_back(Event::PumpReady);
+                }
+                Frame::Over { .. }
+                | Frame::Stop
+                | Frame::Kill
+                | Frame::ReloadAnswer { .. }
+                | Frame::Yield => {}
             }
         }
     }
@@ -314,6 +357,29 @@ impl Daemon {
         }
     }
 
+    /// Keeps how the pump died, unless it ended in order or never had a process.
+    fn note_pumps_death(&mut self, pid: i32, exit: family::Exit, ran: Duration, blamed: Option<InHook>) {
+        let (page, launch) = (self.group.page, &self.group.launch);
+        let monitors = self.monitors();
+        let delivery = page.delivery();
+        let has_left = delivery.verdict() == Verdict::Other && exit.code == Some(0);
+        if !page.executed() || has_left || self.reason.is_some() {
+            return;
+        }
+        let label = |index: usize| crash::label_of(monitors, index);
+        if let Some(hook) = blamed {
+            log::warn!("pump {pid} died of monitor {} in {}", label(hook.monitor), hook.hook.name());
+        }
+        let moment = delivery.moment();
+        let crash = Crash::new(Role::Pump, pid, moment)
+            .after(self.group.crash.as_ref(), ran >= launch.policy.stable)
+            .ended(exit)
+            .in_hook(moment, label)
+            .by_hook(blamed.is_some())
+            .said(self.tail.newest());
+        self.group.note_crash(crash);
+    }
+
     fn take_children(&mut self) {
         if let Some(pump) = &self.pump
             && let Some(exit) = family::reap(pump.pid)
@@ -335,12 +401,23 @@ impl Daemon {
                 self.keep_process();
             }
             self.group.page.set_member(Member::Pump, 0);
-            let line = self.tail.last_line().unwrap_or_else(|| "it left no text".into());
-            self.group.page.set_reason(&format!("the pump died: {line}"));
-            if let Some(hook) = blame::blame(self.group.page.delivery(), exit) {
-                let label =
-                    self.group.launch.monitors.get(hook.monitor).map_or("?", |monitor| &monitor.label);
-                log::warn!("pump {pid} died of monitor {label} in {}", hook.hook.name());
+            self.last_words = self.words_of(exit);
+            self.end_restoring();
+            if self.life.is_yielding() && exit.code == Some(0) {
+                // It has left in order: there is no crash to tell of.
+                self.tail.clear();
+            } else {
+                let line = self.tail.last_line().unwrap_or_else(|| "it left no text".into());
+                self.group.page.set_reason(&format!("the pump died: {line}"));
+            }
+            let blamed = blame::blame(self.group.page.delivery(), exit);
+            self.note_pumps_death(pid, exit, ran, blamed);
+            // One that is new by a reload is taken back at once.
+            if let Some(hook) = blamed
+                && self.group.launch.policy.keeps()
+                && self.trial().is_none()
+            {
+                self.take_fault(hook);
             }
             self.hear_of_the_end();
             let unfinished = self.is_unfinished();
@@ -378,6 +455,10 @@ impl Daemon {
                 Wish::Arguments => {
                     self.server.answer_arguments(client, self.group.launch.arguments());
                 }
+                Wish::Reload(request) => match request.open() {
+                    Ok(setup) => self.take_reload(Asker::Client(client), request.id, setup),
+                    Err(why) => self.server.answer(client, Err(why)),
+                },
                 Wish::Restart if self.life.is_ending() => {
                     self.server.answer(client, Err("the group is ending".into()));
                 }
@@ -455,7 +536,7 @@ impl Daemon {
             Action::SpawnPump => self.spawn_pump(),
             Action::KillPump => {
                 if let Some(pump) = &self.pump {
-                    log::warn!("the pump floods its stderr: it is killed");
+                    log::warn!("the pump floods its stderr or hangs: it is killed");
                     family::signal(pump.pid, libc::SIGKILL);
                 }
             }
@@ -469,6 +550,13 @@ impl Daemon {
             Action::Arm(timer, span) => self.timers[timer as usize] = Instant::now().checked_add(span),
             Action::Disarm(timer) => self.timers[timer as usize] = None,
             Action::State(state) => self.set_state(state),
+            Action::AcceptReload => self.accept_reload(),
+            Action::RefuseReload => self.refuse_reload(),
+            Action::YieldPump => self.tell_pump(&Frame::Yield),
+            Action::Replace => self.replace(),
+            Action::Settle => self.settle_reload(),
+            Action::Restore => self.restore(),
+            Action::AbandonReload => self.abandon_reload(),
             Action::Leave(outcome) => self.leave(outcome),
         }
     }
@@ -504,19 +592,17 @@ impl Daemon {
     fn spawn_pump(&mut self) {
         if let Err(error) = self.try_spawn_pump() {
             log::error!("unable to start a pump: {error}");
+            self.last_words = format!("unable to start a pump: {error}");
             self.events.push_back(Event::PumpNotStarted { jitter: jitter() });
         }
     }
 
     fn try_spawn_pump(&mut self) -> std::io::Result<()> {
-        use immortal_monitor_api::abi;
-        let page = self.group.page;
+        self.take_back_changed();
         let (message, cut_bytes) = self.tail.message();
-        // The first pump of a daemon is told why the daemon was started, which is on the page already.
-        if std::mem::replace(&mut self.spawned, true) {
-            page.set_why(abi::WHY_PUMP_RESTART, cut_bytes);
-            page.count_restart(Member::Pump);
-        }
+        self.tell_why(cut_bytes);
+        // A pump that does not get far enough to do it itself is not to be blamed for what was before.
+        self.group.page.delivery().begin();
         let watch = self.watch.as_ref().map(|watch| (watch.as_fd(), number::PROCESS));
         let (ours, theirs) = socket::pair()?;
         let message = fd::sealed(&message)?;
@@ -528,12 +614,33 @@ impl Daemon {
         // So that the parent has its answer even if this daemon dies before it can pass it on.
         descriptors.extend(self.parent.as_ref().map(|parent| (parent.as_fd(), number::PARENT)));
         descriptors.extend(watch);
-        let extra = Extra { descriptors, stderr: Some(self.stderr.1.as_fd()), detached: false };
+        let own;
+        let mut setup = None;
+        if let Some(trial) = self.trial() {
+            own = fd::open_to_execute(&role::own_executable())?;
+            descriptors.push((self.group.launch_file(), number::BEFORE.0));
+            descriptors.push((own.as_fd(), number::BEFORE.1));
+            setup = Some(trial.setup());
+        }
+        let extra = Extra { descriptors, stderr: Some(self.stderr.1.as_fd()), detached: false, setup };
         let pid = self.group.start(Role::Pump, extra)?;
         log::info!("pump {pid} is started");
         self.tail.clear();
         self.pump = Some(Pump { pid, link: Link::new(ours)?, since: Instant::now() });
         Ok(())
+    }
+
+    /// Why there is a new pump, for its monitors.
+    fn tell_why(&mut self, cut_bytes: u64) {
+        use immortal_monitor_api::abi;
+        let page = self.group.page;
+        let reloads = self.trial().is_some() || page.reload().1 == ReloadState::Restoring;
+        let is_first = !std::mem::replace(&mut self.spawned, true);
+        // The first pump of a daemon is told why the daemon was started, which is on the page already.
+        if reloads || !is_first {
+            page.set_why(if reloads { abi::WHY_RELOAD } else { abi::WHY_PUMP_RESTART }, cut_bytes);
+            page.count_restart(Member::Pump);
+        }
     }
 
     /// Why the group has failed, with the last that the pump said.

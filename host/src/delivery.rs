@@ -117,6 +117,52 @@ pub(crate) enum Verdict {
     Other,
 }
 
+/// What the delivery is about at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Moment {
+    /// Up to where each stream is delivered to everybody.
+    pub(crate) offsets: [u64; 2],
+    /// The chunk behind that, taken and not delivered to everybody: its stream and its length.
+    pub(crate) pending: Option<(usize, u64)>,
+    /// The hook that is being called, or that failed.
+    pub(crate) in_hook: Option<InHook>,
+}
+
+fn standing_of(get: impl Fn(usize) -> u64) -> Standing {
+    let slot = SLOTS[usize::from(get(SLOT) == 1)];
+    let stream = get(slot + 1);
+    Standing {
+        from: get(slot),
+        stream: usize::from(stream & 1 == 1),
+        offsets: [get(slot + 2), get(slot + 3)],
+        length: get(slot + 4),
+        rewinding: stream & REWINDING != 0,
+    }
+}
+
+fn in_hook_of(get: impl Fn(usize) -> u64) -> Option<InHook> {
+    let word = get(HOOK);
+    let monitor = usize::try_from((word >> 8).checked_sub(1)?).ok()?;
+    let hook = Hook::ALL.into_iter().find(|hook| *hook as u64 == word & 0xff)?;
+    Some(InHook { monitor, hook })
+}
+
+fn moment_of(get: impl Fn(usize) -> u64) -> Moment {
+    let standing = standing_of(&get);
+    // Without a spool nothing is noted of it, and with one the standing has no length.
+    let bytes = standing.length.max(get(FILL));
+    let pending = (bytes > 0).then_some((standing.stream, bytes));
+    Moment { offsets: standing.offsets, pending, in_hook: in_hook_of(&get) }
+}
+
+/// What one monitor was given and told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Got {
+    done: [u64; 2],
+    /// See [`Delivery::told`].
+    pub(crate) told: u64,
+}
+
 /// The numbers on the page.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Delivery {
@@ -140,15 +186,12 @@ impl Delivery {
 
     /// How far delivery is.
     pub(crate) fn standing(self) -> Standing {
-        let slot = SLOTS[usize::from(self.get(SLOT) == 1)];
-        let stream = self.get(slot + 1);
-        Standing {
-            from: self.get(slot),
-            stream: usize::from(stream & 1 == 1),
-            offsets: [self.get(slot + 2), self.get(slot + 3)],
-            length: self.get(slot + 4),
-            rewinding: stream & REWINDING != 0,
-        }
+        standing_of(|index| self.get(index))
+    }
+
+    /// What it is about.
+    pub(crate) fn moment(self) -> Moment {
+        moment_of(|index| self.get(index))
     }
 
     /// Notes how far delivery is: all of it, or, if this process is killed on the way, nothing.
@@ -191,7 +234,7 @@ impl Delivery {
 
     /// Notes that bytes of a stream up to this offset are not to be delivered to this monitor any more.
     pub(crate) fn set_aside(self, monitor: usize, stream: usize, end: u64) {
-        self.set(ASIDE, (monitor as u64 + 1) << 56 | (stream as u64) << 55 | end);
+        self.set(ASIDE, aside_word(monitor, stream, end));
         self.set_done(monitor, stream, end);
     }
 
@@ -214,6 +257,36 @@ impl Delivery {
         }
     }
 
+    /// What so many monitors were given and told.
+    pub(crate) fn got(self, monitors: usize) -> Vec<Got> {
+        let got =
+            |monitor| Got { done: [self.done(monitor, 0), self.done(monitor, 1)], told: self.told(monitor) };
+        (0..monitors).map(got).collect()
+    }
+
+    /// The monitors are others from now on. `before` is what the ones before got, and `heirs` says of each new one to
+    /// which of those it is the heir. One that is heir to none goes on behind what everybody was given, and knows of the
+    /// events up to `told`.
+    pub(crate) fn hand_over(self, before: &[Got], heirs: &[Option<usize>], told: u64) {
+        let newcomer = Got { done: self.standing().offsets, told };
+        for (monitor, heir) in heirs.iter().enumerate() {
+            let got = heir.and_then(|heir| before.get(heir)).unwrap_or(&newcomer);
+            for stream in 0..2 {
+                self.set_done(monitor, stream, got.done[stream]);
+            }
+            self.set_told(monitor, got.told);
+        }
+    }
+
+    /// What was set aside for one monitor is set aside for its heir, or for nobody.
+    pub(crate) fn hand_over_aside(self, heirs: &[Option<usize>]) {
+        let Some((whose, stream, end)) = self.aside() else { return };
+        match heirs.iter().position(|heir| *heir == Some(whose)) {
+            Some(monitor) => self.set(ASIDE, aside_word(monitor, stream, end)),
+            None => self.set(ASIDE, 0),
+        }
+    }
+
     /// Notes that a hook is being called.
     pub(crate) fn enter(self, monitor: usize, hook: Hook) {
         self.set(CALLS, self.get(CALLS).wrapping_add(1));
@@ -227,10 +300,7 @@ impl Delivery {
 
     /// The hook that is being called, or that failed.
     pub(crate) fn in_hook(self) -> Option<InHook> {
-        let word = self.get(HOOK);
-        let monitor = usize::try_from((word >> 8).checked_sub(1)?).ok()?;
-        let hook = Hook::ALL.into_iter().find(|hook| *hook as u64 == word & 0xff)?;
-        Some(InHook { monitor, hook })
+        in_hook_of(|index| self.get(index))
     }
 
     /// How many hooks have been called: a number that moves as long as they return.
@@ -269,9 +339,18 @@ impl Delivery {
     }
 }
 
+fn aside_word(monitor: usize, stream: usize, end: u64) -> u64 {
+    (monitor as u64 + 1) << 56 | (stream as u64) << 55 | end
+}
+
 /// How many bytes of the spool are taken, as another process reads it from a copy of the numbers.
 pub(crate) fn fill(words: &[u64]) -> u64 {
     words[FILL]
+}
+
+/// The same of the delivery as a whole.
+pub(crate) fn moment(words: &[u64]) -> Moment {
+    moment_of(|index| words[index])
 }
 
 #[cfg(test)]
@@ -310,6 +389,34 @@ mod tests {
         delivery.leave();
         assert_eq!(delivery.in_hook(), None);
         assert_eq!(delivery.calls(), Hook::ALL.len() as u64);
+    }
+
+    #[test]
+    fn an_heir_goes_on_where_its_ancestor_stopped_and_a_newcomer_behind_what_everybody_got() {
+        let delivery = delivery();
+        let standing = Standing { from: 0, stream: 0, offsets: [100, 50], length: 7, rewinding: false };
+        delivery.commit(standing);
+        for (monitor, done) in [(0, 107), (1, 103)] {
+            delivery.set_done(monitor, 0, done);
+            delivery.set_done(monitor, 1, 50);
+        }
+        // The second does not know yet that the process has ended.
+        delivery.set_told(0, 6);
+        delivery.set_told(1, 5);
+        delivery.set_aside(1, 1, 45);
+        delivery.set_done(1, 1, 50);
+        let before = delivery.got(2);
+        let heirs = [None, Some(1), Some(0)];
+        delivery.hand_over(&before, &heirs, 5);
+        delivery.hand_over_aside(&heirs);
+        let got = |done, told| Got { done: [done, 50], told };
+        assert_eq!(delivery.got(3), [got(100, 5), got(103, 5), got(107, 6)]);
+        assert_eq!(delivery.aside(), Some((1, 1, 45)));
+        // And back.
+        delivery.hand_over(&before, &[Some(0), Some(1)], 0);
+        delivery.hand_over_aside(&[Some(2), None]);
+        assert_eq!(delivery.got(2), before);
+        assert_eq!(delivery.aside(), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a role and whoever started it say to each other: frames on a socket pair, whose end of file says that
 //! the other one is gone.
 
+use crate::reload::Setup;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -33,6 +34,14 @@ pub(crate) enum Frame {
     Stop,
     /// End the process at once.
     Kill,
+    /// This set-up is wanted in the place of the group's; `id` is the asker's.
+    Reload { id: u64, setup: Setup },
+    /// What becomes of that wish: why it is refused, if it is.
+    ReloadAnswer { id: u64, refusal: Option<String> },
+    /// Make way for another pump.
+    Yield,
+    /// All monitors are ready.
+    Ready,
 }
 
 /// One end of the socket pair.
@@ -115,13 +124,19 @@ fn shortened(frame: &Frame) -> Frame {
             Frame::Failed { status: *status, text: begin(text), hint: hint.as_deref().map(begin) }
         }
         Frame::GivingUp { reason } => Frame::GivingUp { reason: begin(reason) },
+        Frame::ReloadAnswer { id, refusal } => {
+            Frame::ReloadAnswer { id: *id, refusal: refusal.as_deref().map(begin) }
+        }
         Frame::Started { .. }
         | Frame::Ending
         | Frame::Terminated
         | Frame::Over { .. }
         | Frame::Reap { .. }
         | Frame::Stop
-        | Frame::Kill => frame.clone(),
+        | Frame::Kill
+        | Frame::Reload { .. }
+        | Frame::Yield
+        | Frame::Ready => frame.clone(),
     }
 }
 

@@ -1,9 +1,14 @@
-//! Groups as `list`, `status`, `stop` and `restart` see them: from outside, by their files.
+//! Groups as `list`, `status`, `stop`, `restart` and `reload` see them: from outside, by their files.
 
 use crate::control::{self, ClientError, Command};
+use crate::crash::Crash;
+use crate::launch::{FORMAT, OnCrash, Policy, Strategy};
 use crate::places::{self, Facts, GroupFiles, PlaceError};
-use crate::state::{Member, Snapshot, State};
-use jiff::Timestamp;
+use crate::reload::{Report, Request, Setup, trial_timeout, yield_timeout};
+use crate::role::Role;
+use crate::spool::SPOOL_BYTES;
+use crate::state::{Member, ReloadState, Snapshot, State, is_aside};
+use crate::sys::clock::rfc3339;
 use serde_json::{Value, json};
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -13,6 +18,8 @@ use std::time::{Duration, Instant};
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long a group may answer nobody: a role is being replaced.
 const SILENCE: Duration = Duration::from_secs(60);
+/// How long is waited between two looks at what becomes of a wish.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Why a command on a group failed.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +34,16 @@ pub(crate) enum GroupError {
     Client { name: String, source: ClientError },
     #[error("group {name}")]
     System { name: String, source: std::io::Error },
+    #[error("group {0}: its process would not survive a reload: it was started without --on-crash keep")]
+    NotKept(String),
+    #[error("group {name}: it runs with format {theirs} of immortal, and this command with {ours}")]
+    OtherFormat { name: String, theirs: u64, ours: u32 },
+    #[error("group {name}: not reloaded, it goes on as before: {why}")]
+    NotReloaded { name: String, why: String },
+    #[error("group {name}: it ended during the reload")]
+    EndedMeanwhile { name: String },
+    #[error("group {name}: the reload has come to no end within {} s", .within.as_secs())]
+    Endless { name: String, within: Duration },
     #[error(transparent)]
     Place(#[from] PlaceError),
 }
@@ -38,6 +55,14 @@ impl GroupError {
             Self::Failed(name) | Self::Orphaned(name) => Some(format!(
                 "start it again with immortal start --name {name} …, or remove it: immortal stop {name}"
             )),
+            Self::NotKept(name) | Self::OtherFormat { name, .. } => {
+                Some(format!("end it and start it anew: immortal stop {name}, immortal start …"))
+            }
+            Self::NotReloaded { .. } => Some(
+                "immortal monitor check tests a library; immortal logs shows the output meanwhile".into(),
+            ),
+            Self::EndedMeanwhile { .. } => Some("immortal list shows the groups there are".into()),
+            Self::Endless { name, .. } => Some(format!("immortal status {name} shows what it is about")),
             Self::Place(error) => error.hint(),
             Self::Client { .. } | Self::System { .. } => None,
         }
@@ -153,9 +178,36 @@ impl Group {
             ("daemon_restarts", daemon_restarts.into()),
             ("last_exit", last_exit.unwrap_or(Value::Null)),
             ("monitors", monitors.into()),
+            ("degraded", (snapshot.aside() != 0).into()),
             ("file", self.facts.file.clone().into()),
             ("args", self.facts.args.clone().into()),
         ])
+    }
+
+    /// How a pump or a daemon of the group died last. A pump without a daemon that was killed could leave nothing but
+    /// its stderr and what it had noted on the page.
+    fn last_crash(&self) -> Value {
+        if let Some(noted) = self.files.read_last_crash() {
+            return noted;
+        }
+        let page = &self.snapshot;
+        let is_gone = page.executed() && !page.has_roles() && !page.is_noted_as_failed();
+        if self.facts.strategy != Strategy::Unattached.name() || !is_gone {
+            return Value::Null;
+        }
+        let (stderr, at_ns) = self.files.last_stderr();
+        let moment = page.moment();
+        let label = |index: usize| self.facts.monitors.get(index).map_or("log", |monitor| &monitor.label);
+        let crash = Crash::new(Role::Pump, page.noted_pump(), moment).in_hook(moment, label).said(&stderr);
+        crash.noticed(at_ns).json()
+    }
+
+    /// How much of the process's output is taken and not delivered to everybody yet, of a group that keeps it.
+    fn spool(&self) -> Value {
+        if self.facts.settings["on_crash"] != OnCrash::Keep.name() {
+            return Value::Null;
+        }
+        ordered([("size", SPOOL_BYTES.into()), ("fill", self.snapshot.spool_fill().into())])
     }
 
     /// The group as `status` shows it.
@@ -167,10 +219,21 @@ impl Group {
         object["unstable"] = unstable.into();
         object["budget_left"] = most.map(|most| most.saturating_sub(unstable)).into();
         object["next_attempt"] = self.snapshot.next_attempt_ns().map(rfc3339).into();
+        let mask = self.snapshot.aside();
+        let aside = self.facts.monitors.iter().enumerate().filter(|(index, _)| is_aside(mask, *index));
+        object["set_aside"] = aside.map(|(_, monitor)| monitor.label.clone()).collect();
+        object["poisoned"] = self.files.all_aside().into_iter().map(poisoned_json).collect();
+        object["last_crash"] = self.last_crash();
+        object["spool"] = self.spool();
         object["reports"] = report.unwrap_or_else(|| json!({}));
         object["settings"] = self.facts.settings.clone();
         object
     }
+}
+
+fn poisoned_json(file: crate::places::AsideFile) -> Value {
+    let path = file.path.to_string_lossy();
+    json!({"monitor": file.label, "stream": file.stream, "offset": file.offset, "bytes": file.bytes, "file": path})
 }
 
 fn ordered<const N: usize>(pairs: [(&str, Value); N]) -> Value {
@@ -180,10 +243,6 @@ fn ordered<const N: usize>(pairs: [(&str, Value); N]) -> Value {
 /// The three pids in the order of the contract.
 pub(crate) fn pids_json(process: Value, monitor: Value, daemon: Value) -> Value {
     ordered([("process", process), ("monitor", monitor), ("daemon", daemon)])
-}
-
-fn rfc3339(ns: u64) -> String {
-    Timestamp::from_nanosecond(i128::from(ns)).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
 }
 
 /// All groups of this user, by name.
@@ -325,8 +384,9 @@ fn remove_rest(files: &GroupFiles) -> std::io::Result<()> {
 /// Restarts the process of a group; returns when the new one runs.
 pub(crate) fn restart(name: &str) -> Result<(), GroupError> {
     let deadline = Instant::now() + SILENCE;
+    let mut group = find_answering(name)?;
+    let before = group.snapshot.restarts().0;
     loop {
-        let group = find_answering(name)?;
         match control::request(&group.files, Command::Restart, ANSWER * 4 + group.stop_timeout()) {
             Ok(_) => return Ok(()),
             Err(source @ ClientError::Refused(_)) => {
@@ -336,6 +396,67 @@ pub(crate) fn restart(name: &str) -> Result<(), GroupError> {
                 return Err(GroupError::Client { name: name.to_owned(), source });
             }
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+        group = find_answering(name)?;
+        // The role that was asked is gone, and its successor may have done it already.
+        if group.state() == State::Running && group.snapshot.restarts().0 > before {
+            return Ok(());
+        }
+    }
+}
+
+/// Refuses at once what no reload can do.
+pub(crate) fn may_reload(name: &str) -> Result<(), GroupError> {
+    let group = find_answering(name)?;
+    if group.facts.settings["on_crash"] != OnCrash::Keep.name() {
+        return Err(GroupError::NotKept(name.to_owned()));
+    }
+    let theirs = group.snapshot.roles_format();
+    if theirs != u64::from(FORMAT) {
+        return Err(GroupError::OtherFormat { name: name.to_owned(), theirs, ours: FORMAT });
+    }
+    Ok(())
+}
+
+/// Puts another set-up in the place of a group's; returns when its monitors are at work.
+pub(crate) fn reload(name: &str, setup: &Setup, policy: &Policy) -> Result<(), GroupError> {
+    let request = Request::new(setup);
+    ask_for_reload(name, &request)?;
+    let within = yield_timeout(policy) + trial_timeout(policy) + trial_timeout(policy);
+    let deadline = Instant::now() + within;
+    loop {
+        let ended = || GroupError::EndedMeanwhile { name: name.to_owned() };
+        let group = find_answering(name).map_err(|_| ended())?;
+        match group.snapshot.reload() {
+            (id, ReloadState::Done) if id == request.id => return Ok(()),
+            (id, ReloadState::Failed) if id == request.id => {
+                let report = Report::read(&group.files.directory).filter(|report| report.id == id);
+                let why = report.map_or_else(|| "it is not known why".to_owned(), |report| report.why);
+                return Err(GroupError::NotReloaded { name: name.to_owned(), why });
+            }
+            _ if Instant::now() >= deadline => {
+                return Err(GroupError::Endless { name: name.to_owned(), within });
+            }
+            _ => std::thread::sleep(LOOK_AGAIN),
+        }
+    }
+}
+
+/// Asks until it is known that the reload is under way, whichever role dies meanwhile.
+fn ask_for_reload(name: &str, request: &Request) -> Result<(), GroupError> {
+    let deadline = Instant::now() + SILENCE;
+    loop {
+        let group = find_answering(name)?;
+        match control::request(&group.files, Command::Reload(request.clone()), ANSWER) {
+            Ok(_) => return Ok(()),
+            Err(source @ (ClientError::Refused(_) | ClientError::TooLong(_))) => {
+                return Err(GroupError::Client { name: name.to_owned(), source });
+            }
+            Err(source) if Instant::now() >= deadline => {
+                return Err(GroupError::Client { name: name.to_owned(), source });
+            }
+            Err(_) if find(name)?.snapshot.reload().0 == request.id => return Ok(()),
+            Err(_) => std::thread::sleep(LOOK_AGAIN),
         }
     }
 }

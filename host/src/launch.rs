@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-/// Version of this format. Roles of one group are one executable, so they never differ in it; a reload will.
-pub(crate) const FORMAT: u32 = 1;
+/// Version of all that roles of one group have in common: launch data, descriptors, frames and state page. Raised with
+/// every change to one of them. Only a reload brings two executables together, and they must agree on it.
+pub(crate) const FORMAT: u32 = 2;
 
 /// Bytes of a path, an argument or an environment variable.
 pub(crate) type Bytes = Vec<u8>;
@@ -50,8 +51,16 @@ pub(crate) mod number {
     pub(crate) const SPOOL: RawFd = 19;
     /// With `keep`: pidfd of the process that is kept running.
     pub(crate) const PROCESS: RawFd = 20;
+    /// Reload, the new pump: launch data and executable of the set-up before, for a daemon of that.
+    pub(crate) const BEFORE: (RawFd, RawFd) = (21, 22);
+    /// Reload, the new daemon: its link to the pump that lives.
+    pub(crate) const PUMP: RawFd = 23;
+    /// Reload, the new daemon: both ends of that pump's stderr.
+    pub(crate) const PUMP_STDERR: (RawFd, RawFd) = (24, 25);
+    /// How a role of the group died last.
+    pub(crate) const LAST_CRASH: RawFd = 26;
     /// The highest number of this table.
-    pub(crate) const LAST: RawFd = PROCESS;
+    pub(crate) const LAST: RawFd = LAST_CRASH;
 }
 
 /// How the group's processes relate.
@@ -141,6 +150,9 @@ pub(crate) struct Policy {
     pub(crate) on_crash: OnCrash,
     /// A hook that takes longer ends the pump; none: it may take for ever.
     pub(crate) hook_timeout: Option<Duration>,
+    /// With `keep`: a monitor that ends the pump so often within the window is set aside; 0: never.
+    pub(crate) monitor_crashes: u32,
+    pub(crate) monitor_window: Duration,
 }
 
 impl Policy {
@@ -170,6 +182,8 @@ impl Default for Policy {
             max_restarts: None,
             on_crash: OnCrash::Respawn,
             hook_timeout: None,
+            monitor_crashes: 5,
+            monitor_window: Duration::from_secs(60),
         }
     }
 }
@@ -301,6 +315,7 @@ impl Launch {
             ("--backoff-max", policy.backoff_max, plain.backoff_max),
             ("--stop-timeout", policy.stop_timeout, plain.stop_timeout),
             ("--setup-timeout", policy.setup_timeout, plain.setup_timeout),
+            ("--monitor-crash-window", policy.monitor_window, plain.monitor_window),
         ] {
             if value != default {
                 add(option, span(value));
@@ -311,6 +326,9 @@ impl Launch {
         }
         if policy.on_crash != plain.on_crash {
             add("--on-crash", policy.on_crash.name().into());
+        }
+        if policy.monitor_crashes != plain.monitor_crashes {
+            add("--monitor-crashes", policy.monitor_crashes.to_string());
         }
         if let Some(within) = policy.hook_timeout {
             add("--hook-timeout", span(within));

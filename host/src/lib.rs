@@ -6,12 +6,16 @@
 
 mod attached;
 mod backoff;
+#[doc(hidden)]
+pub mod bench;
 mod cli;
 mod conformance;
 mod control;
+mod crash;
 mod daemon;
 mod delivery;
 mod ending;
+mod facts;
 mod frames;
 mod groups;
 mod launch;
@@ -25,6 +29,7 @@ mod privileges;
 mod program;
 mod pump;
 mod recent;
+mod reload;
 mod role;
 mod signal;
 mod spool;
@@ -39,11 +44,24 @@ pub use privileges::PrivilegeError;
 pub use program::ProgramError;
 pub use start::{GroupPids, Start, StartError, Started};
 
-use std::process::ExitCode;
-
-/// The whole command `immortal`: a role if it was started as one, else what the command line says.
+/// [`main`] for a program that the C library has just started, without Rust's runtime: of what that would have
+/// set up, only what a command needs.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main_of_c() -> u8 {
+    sys::entry::prepare();
+    // A panic has said what it had to say.
+    let status = std::panic::catch_unwind(main).unwrap_or(PANICKED);
+    sys::entry::flush_stdout();
+    status
+}
+
+/// Exit status of a program that panicked.
+const PANICKED: u8 = 101;
+
+/// The whole command `immortal`: a role if it was started as one, else what the command line says. Returns the
+/// exit status.
+#[must_use]
+pub fn main() -> u8 {
     let hidden = std::env::args_os().nth(1);
     let result = match hidden.as_deref().and_then(std::ffi::OsStr::to_str) {
         Some(loader::helper::ARGUMENT) => return loader::helper::run(),
@@ -53,13 +71,13 @@ pub fn main() -> ExitCode {
         Some(_) | None => return cli::run(),
     };
     match result {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => status,
         Err(error) => role_failed(&error),
     }
 }
 
 #[expect(clippy::print_stderr, reason = "a role's stderr is where its parent or the next monitor reads")]
-fn role_failed(error: &role::RoleError) -> ExitCode {
+fn role_failed(error: &role::RoleError) -> u8 {
     eprintln!("error: {}", loader::chain(error));
-    ExitCode::from(125)
+    125
 }

@@ -6,7 +6,8 @@
 //! pump itself was told to die. Whatever comes, the process is ended politely first, unless somebody else will.
 //!
 //! With `keep` the process outlives all of this but the end of the group: a pump begins with the process that the one
-//! before it has left, and one whose daemon dies becomes the daemon itself.
+//! before it has left, and one whose daemon dies becomes the daemon itself. And a pump may be asked to yield: it ends
+//! its monitors in order, as soon as it has nothing else to do, and leaves the process to another one.
 //!
 //! No I/O, no clock, no pid, no log: time comes as an event, and a failed action is an event too.
 
@@ -59,6 +60,10 @@ pub(crate) struct Lifecycle {
     kept: bool,
     /// The daemon is gone, and nobody would replace this pump.
     daemon_gone: bool,
+    /// Another pump is wanted in this one's place.
+    yields: bool,
+    /// Yielding: there is a process.
+    leaves_process: bool,
     /// The relay does not read.
     relay_held: bool,
     /// The relay is gone or hangs: nothing can be delivered any more.
@@ -91,6 +96,8 @@ impl Lifecycle {
             held,
             kept,
             daemon_gone: false,
+            yields: false,
+            leaves_process: false,
             relay_held: false,
             relay_gone: false,
             unstable,
@@ -149,6 +156,7 @@ impl Lifecycle {
         let mut actions = Vec::new();
         if self.phase != Phase::Over {
             self.take(event, &mut actions);
+            self.yield_at_rest(&mut actions);
         }
         actions
     }
@@ -167,6 +175,7 @@ impl Lifecycle {
             Event::RestartAsked => self.restart_asked(out),
             Event::ShutdownAsked => self.pursue(Goal::Shutdown, out),
             Event::KillAsked => out.push(Action::Kill),
+            Event::YieldAsked => self.yield_asked(out),
             Event::DaemonDied => self.daemon_died(out),
             Event::NotReplaced => self.pursue(Goal::HandOver, out),
             Event::HookFailed => self.hook_failed(out),
@@ -183,6 +192,9 @@ impl Lifecycle {
         }
         self.relay_held = true;
         out.push(Action::Disarm(Timer::Setup));
+        if self.policy.keeps() && self.there {
+            out.push(Action::ReportReady);
+        }
         if self.kept {
             self.take_over(out)
         } else if self.goal >= Goal::HandOver {
@@ -296,7 +308,7 @@ impl Lifecycle {
             return self.clear(out);
         }
         out.push(Action::TellExited);
-        if self.goal >= Goal::Fail {
+        if self.goal >= Goal::Fail || self.yields {
             out.push(Action::Arm(Timer::Deliver, DELIVER_TIMEOUT));
         }
     }
@@ -406,7 +418,9 @@ impl Lifecycle {
                 self.goal = Goal::Restart;
                 self.end_process(out);
             }
-            Phase::Ending | Phase::Delivering | Phase::Clearing => self.goal = self.goal.max(Goal::Restart),
+            Phase::Ending | Phase::Delivering | Phase::Clearing | Phase::Yielding => {
+                self.goal = self.goal.max(Goal::Restart);
+            }
             Phase::Pausing | Phase::Held if !self.terminated => {
                 self.unstable = 0;
                 out.push(Action::Disarm(Timer::Backoff));
@@ -423,6 +437,49 @@ impl Lifecycle {
             | Phase::Finishing
             | Phase::Over => {}
         }
+    }
+
+    fn yield_asked(&mut self, out: &mut Vec<Action>) {
+        if !self.policy.keeps() || !self.there || self.goal >= Goal::HandOver {
+            return;
+        }
+        self.yields = true;
+        if self.phase == Phase::Delivering {
+            // The relay may hang, and then there is no other way to get rid of it.
+            out.push(Action::Arm(Timer::Deliver, DELIVER_TIMEOUT));
+        }
+    }
+
+    /// Makes way for another pump if that is wanted and there is nothing that this one had better finish.
+    fn yield_at_rest(&mut self, out: &mut Vec<Action>) {
+        let is_at_rest = match self.phase {
+            Phase::Running => !self.unready,
+            Phase::Pausing | Phase::Held => true,
+            Phase::Preparing
+            | Phase::Holding
+            | Phase::Spawning
+            | Phase::Ending
+            | Phase::Delivering
+            | Phase::Clearing
+            | Phase::Finishing
+            | Phase::Yielding
+            | Phase::Over => false,
+        };
+        if !self.yields || !is_at_rest || self.goal != Goal::Policy || self.terminated {
+            return;
+        }
+        self.leaves_process = self.phase == Phase::Running;
+        self.phase = Phase::Yielding;
+        out.push(Action::Disarm(Timer::Backoff));
+        out.push(Action::Finish);
+        out.push(Action::Arm(Timer::Finish, FINISH_TIMEOUT));
+    }
+
+    /// Nobody is there any more to whom this pump could yield.
+    fn end_alone(&mut self, out: &mut Vec<Action>) {
+        self.relay_gone = true;
+        out.push(Action::Disarm(Timer::Finish));
+        if self.leaves_process { self.end_process(out) } else { self.clear(out) }
     }
 
     fn end_process(&mut self, out: &mut Vec<Action>) {
@@ -470,6 +527,9 @@ impl Lifecycle {
                 out.push(Action::Disarm(Timer::Backoff));
                 self.clear(out);
             }
+            Phase::Yielding if self.daemon_gone => self.end_alone(out),
+            // The next pump ends the group.
+            Phase::Yielding => {}
             Phase::Finishing | Phase::Over => {}
         }
     }
@@ -478,6 +538,9 @@ impl Lifecycle {
         self.daemon_gone = true;
         if self.policy.keeps() && self.there && self.goal < Goal::HandOver {
             return out.push(Action::BecomeDaemon);
+        }
+        if self.phase == Phase::Yielding {
+            return self.end_alone(out);
         }
         // Before the group is there, a start fails with its daemon: a new one would know no parent.
         self.pursue(if self.there { Goal::HandOver } else { Goal::Fail }, out);
@@ -492,21 +555,16 @@ impl Lifecycle {
 
     fn hook_failed(&mut self, out: &mut Vec<Action>) {
         self.relay_gone = true;
-        if self.has_heir() {
+        if self.phase == Phase::Yielding {
+            self.go(Outcome::Yielded, out);
+        } else if self.has_heir() {
             self.go(Outcome::Crashed, out);
         } else if self.goal >= Goal::HandOver || self.phase == Phase::Finishing {
             // The group is ending, or the daemon is gone: go on without the monitors.
             match self.phase {
                 Phase::Delivering => self.clear(out),
                 Phase::Finishing => self.leave(out),
-                Phase::Preparing => {
-                    out.push(Action::Disarm(Timer::Setup));
-                    if std::mem::replace(&mut self.kept, false) {
-                        self.end_process(out)
-                    } else {
-                        self.clear(out)
-                    }
-                }
+                Phase::Preparing => self.end_unprepared(out),
                 Phase::Holding
                 | Phase::Spawning
                 | Phase::Running
@@ -514,6 +572,7 @@ impl Lifecycle {
                 | Phase::Clearing
                 | Phase::Pausing
                 | Phase::Held
+                | Phase::Yielding
                 | Phase::Over => {}
             }
         } else if self.phase == Phase::Preparing && !self.executed {
@@ -523,6 +582,13 @@ impl Lifecycle {
         } else {
             self.pursue(Goal::Fail, out);
         }
+    }
+
+    /// The group is ending and its monitors cannot be waited for: what is pending stays undelivered.
+    fn end_unprepared(&mut self, out: &mut Vec<Action>) {
+        self.relay_gone = true;
+        out.push(Action::Disarm(Timer::Setup));
+        if std::mem::replace(&mut self.kept, false) { self.end_process(out) } else { self.clear(out) }
     }
 
     fn finish(&mut self, out: &mut Vec<Action>) {
@@ -536,8 +602,19 @@ impl Lifecycle {
     }
 
     fn finished(&mut self, out: &mut Vec<Action>) {
-        if self.phase == Phase::Finishing {
-            self.leave(out);
+        match self.phase {
+            Phase::Finishing => self.leave(out),
+            Phase::Yielding => self.go(Outcome::Yielded, out),
+            Phase::Preparing
+            | Phase::Holding
+            | Phase::Spawning
+            | Phase::Running
+            | Phase::Ending
+            | Phase::Delivering
+            | Phase::Clearing
+            | Phase::Pausing
+            | Phase::Held
+            | Phase::Over => {}
         }
     }
 
@@ -593,6 +670,9 @@ impl Lifecycle {
 
     fn elapsed(&mut self, timer: Timer, out: &mut Vec<Action>) {
         match timer {
+            Timer::Setup if self.phase == Phase::Preparing && self.goal >= Goal::HandOver => {
+                self.end_unprepared(out);
+            }
             Timer::Setup if self.phase == Phase::Preparing => self.hook_failed(out),
             Timer::Stop if self.phase == Phase::Delivering && self.stop_armed => {
                 // What then is left is asked politely again.
@@ -610,6 +690,10 @@ impl Lifecycle {
             }
             Timer::Deliver if self.phase == Phase::Delivering => {
                 self.relay_gone = true;
+                // The next pump tells of the end once more.
+                if self.yields && self.goal < Goal::HandOver {
+                    return self.go(Outcome::Yielded, out);
+                }
                 self.clear(out);
             }
             Timer::Finish => self.finished(out),

@@ -16,6 +16,7 @@ pub mod header;
 pub mod helper;
 pub mod host_table;
 pub mod instance;
+mod last_crash;
 mod layout;
 pub mod resolve;
 pub mod settings;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::options::OptionDecl;
 
 pub use check::{CheckContext, CheckError, Checked, check_all, describe, load_trusted};
+pub(crate) use check::{Checking, Leftovers};
 pub use dispositions::Dispositions;
 pub use file::{FileError, Identity};
 pub use header::HeaderError;
@@ -35,6 +37,7 @@ pub(crate) use instance::lend;
 pub use instance::{
     Event, EventKind, HookError, Instance, Output, Readiness, SetupArgs, Stream, Why, check_options,
 };
+pub use last_crash::LastCrash;
 pub use resolve::{ResolveError, SearchPath, Spec};
 pub use settings::Settings;
 pub use table::{Library, Trust, open};

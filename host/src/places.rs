@@ -147,9 +147,40 @@ pub(crate) struct GroupFiles {
     pub(crate) directory: PathBuf,
 }
 
+/// Where `log` writes for a group whose monitors are all set aside.
+pub(crate) const FALLBACK_LOG: &str = "output.log";
+/// Beginning of the names of files with bytes that were set aside.
+const ASIDE: &str = "aside.";
+
+/// Bytes that a monitor died of and was not given any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AsideFile {
+    pub(crate) path: PathBuf,
+    pub(crate) stream: String,
+    /// Offset of the first of them in the stream.
+    pub(crate) offset: u64,
+    /// Label of the monitor.
+    pub(crate) label: String,
+    pub(crate) bytes: u64,
+}
+
 /// The name of the control socket.
 pub(crate) const CONTROL: &str = "control";
-const FILES: [&str; 6] = [CONTROL, "state", "facts", "stderr", "recent", "notify"];
+const LAST_CRASH: &str = "last_crash";
+/// Where it is written before it takes its place.
+const NEW_LAST_CRASH: &str = "last_crash.new";
+const FILES: [&str; 10] = [
+    CONTROL,
+    "state",
+    "facts",
+    "facts.new",
+    "stderr",
+    "recent",
+    "notify",
+    "reload",
+    LAST_CRASH,
+    NEW_LAST_CRASH,
+];
 
 impl GroupFiles {
     /// The files in this directory.
@@ -178,7 +209,33 @@ impl GroupFiles {
         self.directory.join("recent")
     }
 
-    /// Removes all files but the lock.
+    /// Where bytes of a stream are that were set aside for a monitor.
+    pub(crate) fn aside(&self, stream: &str, offset: u64, label: &str) -> PathBuf {
+        self.directory.join(format!("{ASIDE}{stream}.{offset}.{label}"))
+    }
+
+    /// All bytes that were set aside.
+    pub(crate) fn all_aside(&self) -> Vec<AsideFile> {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let mut all: Vec<AsideFile> = entries
+            .filter_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                let mut parts = name.strip_prefix(ASIDE)?.splitn(3, '.');
+                let (stream, offset, label) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+                Some(AsideFile {
+                    path: entry.path(),
+                    stream: stream.to_owned(),
+                    offset,
+                    label: label.to_owned(),
+                    bytes: entry.metadata().ok()?.len(),
+                })
+            })
+            .collect();
+        all.sort_by(|one, other| (&one.stream, one.offset).cmp(&(&other.stream, other.offset)));
+        all
+    }
+
+    /// Removes all files of ours but the lock. What was set aside is the user's, and stays.
     fn clear(&self) -> io::Result<()> {
         for name in FILES {
             match fs::remove_file(self.directory.join(name)) {
@@ -199,21 +256,47 @@ impl GroupFiles {
             .and_then(|()| fs::remove_file(self.lock()))
             .and_then(|()| fs::remove_dir(&self.directory));
         if let Err(error) = removed
-            && error.kind() != io::ErrorKind::NotFound
+            && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty)
         {
             log::warn!("unable to remove {}: {error}", self.directory.display());
         }
     }
 
-    /// Writes what does not change in the life of the group.
+    /// Writes what changes in the life of the group at a reload only: whoever reads it finds the old or the new.
     pub(crate) fn write_facts(&self, facts: &Facts) -> io::Result<()> {
         let json = serde_json::to_vec(facts).map_err(io::Error::other)?;
-        fs::write(self.directory.join("facts"), json)
+        let new = self.directory.join("facts.new");
+        fs::write(&new, json)?;
+        fs::rename(new, self.directory.join("facts"))
     }
 
     /// Reads what does not change in the life of the group.
     pub(crate) fn read_facts(&self) -> Option<Facts> {
         serde_json::from_slice(&fs::read(self.directory.join("facts")).ok()?).ok()
+    }
+
+    /// Writes how a role died; who reads meanwhile sees the old record or the new one.
+    pub(crate) fn write_last_crash(&self, crash: &serde_json::Value) -> io::Result<()> {
+        use std::io::Write;
+        let path = self.directory.join(NEW_LAST_CRASH);
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        writeln!(file, "{crash}")?;
+        fs::rename(path, self.directory.join(LAST_CRASH))
+    }
+
+    /// Reads how a role died, if one did.
+    pub(crate) fn read_last_crash(&self) -> Option<serde_json::Value> {
+        serde_json::from_slice(&fs::read(self.directory.join(LAST_CRASH)).ok()?).ok()
+    }
+
+    /// The stderr of an unattached pump, and when it wrote to it last (wall clock, nanoseconds); 0: it never did.
+    pub(crate) fn last_stderr(&self) -> (Vec<u8>, u64) {
+        let bytes = fs::read(self.stderr()).unwrap_or_default();
+        let modified = fs::metadata(self.stderr()).and_then(|data| data.modified()).ok();
+        let since = modified.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let at_ns =
+            since.filter(|_| !bytes.is_empty()).and_then(|since| u64::try_from(since.as_nanos()).ok());
+        (bytes, at_ns.unwrap_or(0))
     }
 
     /// The last line of a dead pump's stderr.

@@ -5,7 +5,9 @@
 
 mod beginning;
 mod crash_file;
+mod deadline;
 mod deeds;
+mod fallback;
 mod intake;
 mod mail;
 mod offer;
@@ -13,6 +15,7 @@ mod relay;
 mod sink;
 
 use crate::control::{ClientId, Command as Wish, Server};
+use crate::crash;
 use crate::delivery::Verdict;
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
@@ -25,6 +28,7 @@ use crate::sys::clock;
 use crate::sys::family::{self, Exit};
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
+use deadline::Deadline;
 use mail::{Mail, Notice};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
@@ -43,6 +47,8 @@ const FAILED: u8 = 125;
 pub(crate) fn run() -> Result<std::convert::Infallible, RoleError> {
     let mut pump = Pump::begin(role::begin()?)?;
     let status = pump.live();
+    // Open to the very end: the daemon kills a pump whose link is closed, and this one is to have its own exit status.
+    std::mem::forget(pump.link.take());
     drop(pump);
     family::leave(status)
 }
@@ -56,6 +62,7 @@ struct Started {
 
 struct Pump {
     group: Group,
+    began: Instant,
     lifecycle: Lifecycle,
     prepared: Prepared,
     stdin: OwnedFd,
@@ -68,9 +75,11 @@ struct Pump {
     /// `--ready notify`: where the process says that it is ready.
     ear: Option<Ear>,
     timers: [Option<Instant>; Timer::ALL.len()],
+    /// `--hook-timeout`, until a hook has failed.
+    deadline: Option<Deadline>,
     /// The process, from its start until it is reaped.
     process: Option<Started>,
-    /// Gets readable when the process ends, until that is known.
+    /// Gets readable when the process ends, and knows how it ended, whoever reaps it: until it is reaped.
     watch: Option<OwnedFd>,
     /// The process is not this pump's child: an earlier pump started it, and it was kept.
     adopted: bool,
@@ -89,6 +98,8 @@ struct Pump {
     /// Clients that asked for the end; they are answered when it is under way. One that is not, because this pump
     /// left before it came to that, asks the next one.
     stopping: Vec<ClientId>,
+    /// Clients that wait for the daemon's answer to their wish for a reload.
+    reloading: Vec<(u64, ClientId)>,
     /// Whether a hook is to blame, should this pump leave.
     verdict: Verdict,
     /// Exit status and text of a start that failed.
@@ -135,8 +146,7 @@ impl Pump {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(self.link.as_ref().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
-        // A kept process may be dead already: that is looked at when the monitors are ready.
-        let watch = self.watch.as_ref().filter(|_| self.lifecycle.phase() != Phase::Preparing);
+        let watch = self.watch.as_ref().filter(|_| self.awaits_end());
         fds.extend(watch.map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(true));
         fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
@@ -154,12 +164,13 @@ impl Pump {
         drop(fds);
         if mail {
             self.mail.main.clear();
+            self.watch_hooks();
         }
         self.take_notices();
         if signal {
             self.take_signals();
         }
-        if ended || self.ending.is_pending() {
+        if ended || self.ending.is_pending() || self.is_blind() {
             self.take_children();
         }
         if link {
@@ -172,6 +183,7 @@ impl Pump {
             self.take_readiness();
         }
         self.take_timers();
+        self.look_at_hooks();
         self.look_at_ending();
     }
 
@@ -185,8 +197,9 @@ impl Pump {
     }
 
     fn timeout(&self) -> PollTimeout {
-        let next = self.timers.iter().flatten().min();
-        let polling = self.ending.is_pending().then_some(Duration::from_millis(20));
+        let look = self.deadline.as_ref().and_then(Deadline::next);
+        let next = self.timers.iter().copied().chain([look]).flatten().min();
+        let polling = (self.ending.is_pending() || self.is_blind()).then_some(Duration::from_millis(20));
         let wait = next.map(|at| at.saturating_duration_since(Instant::now()));
         let wait = wait.into_iter().chain(polling).min();
         // Rounded up: waking up a moment early would only mean to wait again.
@@ -219,7 +232,41 @@ impl Pump {
         }
         self.failure.get_or_insert((FAILED, text, hint));
         self.verdict = verdict;
+        self.deadline = None;
         self.events.push_back(Event::HookFailed);
+    }
+
+    /// The relay goes on after a rest: its hooks are to be looked at again.
+    fn watch_hooks(&mut self) {
+        if let Some(deadline) = &mut self.deadline
+            && deadline.next().is_none()
+            && self.mail.is_watched()
+        {
+            deadline.arm(Instant::now());
+        }
+    }
+
+    /// Ends this pump if a hook takes too long.
+    fn look_at_hooks(&mut self) {
+        let Some(deadline) = &mut self.deadline else { return };
+        let now = Instant::now();
+        if deadline.next().is_none_or(|at| at > now) {
+            return;
+        }
+        if self.mail.leave_resting() {
+            return deadline.disarm();
+        }
+        let delivery = self.group.page.delivery();
+        // In this order: a hook that returned in between is not counted for the next one.
+        let in_hook = delivery.in_hook();
+        if !deadline.look(now, delivery.calls(), in_hook) {
+            return;
+        }
+        let Some(late) = in_hook else { return };
+        let label = crash::label_of(&self.group.launch.monitors, late.monitor);
+        let (hook, within) = (late.hook.name(), deadline.within());
+        let text = format!("monitor {label}: {hook} did not return within {within:?} (--hook-timeout)");
+        self.hook_failed(text, None, Verdict::Hook);
     }
 
     fn take_signals(&mut self) {
@@ -241,8 +288,7 @@ impl Pump {
     /// left of its group. Adopted strangers are reaped.
     fn take_children(&mut self) {
         if let Some(started) = self.process
-            && self.dead.is_none()
-            && self.lifecycle.phase() != Phase::Preparing
+            && self.awaits_end()
             && let Some(exit) = self.end_of_process(started.pid)
         {
             self.process_died(started, exit);
@@ -262,6 +308,19 @@ impl Pump {
         }
     }
 
+    /// Whether a process is there whose end is news. A kept one may be dead already: that is looked at when the monitors
+    /// are ready; and that of a pump that yields is for the next one.
+    fn awaits_end(&self) -> bool {
+        let is_ours = !matches!(self.lifecycle.phase(), Phase::Preparing | Phase::Yielding);
+        self.process.is_some() && self.dead.is_none() && is_ours
+    }
+
+    /// Whether nobody tells of the end of the process: it is no child of this pump, and was gone before it could be
+    /// watched, or the system has no pidfds.
+    fn is_blind(&self) -> bool {
+        self.adopted && self.watch.is_none() && self.awaits_end()
+    }
+
     fn end_of_process(&self, pid: i32) -> Option<Exit> {
         if self.adopted { family::end_of_stranger(pid, self.watch.as_ref()) } else { family::end_of(pid) }
     }
@@ -270,7 +329,6 @@ impl Pump {
         let ran = started.at.elapsed();
         self.note_exit(exit);
         self.dead = Some(exit);
-        self.watch = None;
         log::info!("process {} ended: {exit:?}", started.pid);
         if self.ear.is_some() && !self.group.page.executed() {
             let text = "the program ended before it said READY=1".to_owned();
@@ -294,16 +352,28 @@ impl Pump {
                 Frame::Stop => self.events.push_back(Event::ShutdownAsked),
                 Frame::Kill => self.events.push_back(Event::KillAsked),
                 Frame::Terminated => self.events.push_back(Event::DaemonTerminated),
+                Frame::Yield => self.events.push_back(Event::YieldAsked),
+                Frame::ReloadAnswer { id, refusal } => {
+                    let answer = refusal.map_or(Ok(()), Err);
+                    for (_, client) in self.reloading.extract_if(.., |(asked, _)| *asked == id) {
+                        self.server.answer(client, answer.clone());
+                    }
+                }
                 Frame::Started { .. }
                 | Frame::Failed { .. }
                 | Frame::Ending
                 | Frame::GivingUp { .. }
                 | Frame::Reap { .. }
+                | Frame::Reload { .. }
+                | Frame::Ready
                 | Frame::Over { .. } => {}
             }
         }
         if gone {
             self.link = None;
+            if self.group.launch.strategy == Strategy::Daemon {
+                self.note_daemons_death();
+            }
             self.events.push_back(match self.group.launch.strategy {
                 Strategy::Daemon => {
                     if self.parent.is_some() {
@@ -346,6 +416,14 @@ impl Pump {
                 Wish::Arguments => {
                     self.server.answer_arguments(client, self.group.launch.arguments());
                 }
+                Wish::Reload(request) => match request.open() {
+                    Ok(setup) if self.group.launch.strategy == Strategy::Daemon => {
+                        self.reloading.push((request.id, client));
+                        self.tell(&Frame::Reload { id: request.id, setup });
+                    }
+                    Ok(_) => self.server.answer(client, Err("it has no daemon".into())),
+                    Err(why) => self.server.answer(client, Err(why)),
+                },
                 Wish::Restart if self.lifecycle.is_ending() => {
                     self.server.answer(client, Err("the group is ending".into()));
                 }
@@ -377,7 +455,7 @@ impl Pump {
                 if timer == Timer::Setup && self.events.contains(&Event::MonitorsReady) {
                     continue;
                 }
-                if timer == Timer::Setup {
+                if timer == Timer::Setup && !self.lifecycle.is_ending() {
                     let timeout = self.group.launch.policy.setup_timeout;
                     self.hook_failed(
                         format!("a monitor was not ready within {timeout:?} (--setup-timeout)"),

@@ -1,19 +1,21 @@
 //! What pump and daemon have in common: how they are started, and what they find when they begin.
 
+use crate::crash::Crash;
 use crate::launch::{FORMAT, Launch, number};
 use crate::places::GroupFiles;
 use crate::state::{Member, Page};
-use crate::sys::{family, fd, signals, spawn};
+use crate::sys::{family, fd, signals, socket, spawn};
+use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A role that is another process of this executable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Role {
     Pump,
     Daemon,
@@ -28,7 +30,8 @@ impl Role {
         }
     }
 
-    fn member(self) -> Member {
+    /// Whose pid it is on the page.
+    pub(crate) fn member(self) -> Member {
         match self {
             Self::Pump => Member::Pump,
             Self::Daemon => Member::Daemon,
@@ -41,6 +44,8 @@ impl Role {
 pub(crate) enum RoleError {
     #[error("this command is for immortal itself")]
     NotStartedByImmortal,
+    #[error("the start was called off")]
+    CalledOff,
     #[error("unable to read the launch data")]
     Launch(#[source] postcard::Error),
     #[error("unable to {0}")]
@@ -67,12 +72,23 @@ pub(crate) struct Group {
     pub(crate) spool: Option<OwnedFd>,
     /// With `keep`: pidfd of the process that the pump before has left, if it was handed over.
     pub(crate) process: Option<OwnedFd>,
-    /// Keeps the number of that one free.
-    _reserved: Option<OwnedFd>,
+    /// How a role of the group died last, if one did.
+    pub(crate) crash: Option<Crash>,
+    /// Keep the numbers free that this role needs if it becomes the daemon in place.
+    _reserved: Vec<OwnedFd>,
+    /// A pump whose monitors are new by a reload: the set-up before, until they are ready.
+    pub(crate) before: Option<Before>,
     /// Environment of this role, as it was inherited: what a monitor sets later does not spread.
     pub(crate) environment: Vec<(Vec<u8>, Vec<u8>)>,
     /// What this role alone was given, by number.
     inherited: Vec<Option<OwnedFd>>,
+}
+
+/// The set-up before a reload.
+#[derive(Debug)]
+pub(crate) struct Before {
+    pub(crate) launch: OwnedFd,
+    pub(crate) executable: OwnedFd,
 }
 
 /// Begins the life of a role: signals blocked, descriptors taken over, log and name set.
@@ -82,6 +98,9 @@ pub(crate) fn begin() -> Result<Group, RoleError> {
     // All at once and before anything else opens a descriptor, which might get a number of the table.
     let mut inherited: Vec<Option<OwnedFd>> =
         (0..=number::LAST).map(|n| (n > 2).then(|| fd::adopt(n))?).collect();
+    family::name_process();
+    let environment = std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect();
+    receive_the_rest(&mut inherited)?;
     let mut take =
         |number: RawFd| usize::try_from(number).ok().and_then(|index| inherited.get_mut(index)?.take());
     let (Some(launch_fd), Some(page_fd)) = (take(number::LAUNCH), take(number::PAGE)) else {
@@ -93,18 +112,29 @@ pub(crate) fn begin() -> Result<Group, RoleError> {
         return Err(RoleError::NotStartedByImmortal);
     }
     crate::logging::start(launch.log_level);
-    family::name_process();
     let page = attempt("map the state page", page_of(&page_fd))?;
     let mut ends = |numbers: (RawFd, RawFd)| take(numbers.0).zip(take(numbers.1));
     let (Some(stdout), Some(stderr)) = (ends(number::STDOUT), ends(number::STDERR)) else {
         return Err(RoleError::NotStartedByImmortal);
     };
+    let before = ends(number::BEFORE).map(|(launch, executable)| Before { launch, executable });
     let spool = take(number::SPOOL);
     let process = take(number::PROCESS);
-    let reserved = match (&spool, &process) {
-        (Some(_), None) => Some(attempt("reserve a descriptor", fd::reserve(number::PROCESS))?),
-        (Some(_) | None, _) => None,
+    let record = take(number::LAST_CRASH);
+    let crash = match &record {
+        Some(record) => Crash::decode(&attempt("read the crash record", fd::read_from_start(record))?),
+        None => None,
     };
+    let mut reserved: Vec<OwnedFd> = record.into_iter().collect();
+    if spool.is_some() {
+        for (number, is_taken) in
+            [(number::PROCESS, process.is_some()), (number::LAST_CRASH, !reserved.is_empty())]
+        {
+            if !is_taken {
+                reserved.push(attempt("reserve a descriptor", fd::reserve(number))?);
+            }
+        }
+    }
     Ok(Group {
         launch,
         launch_fd,
@@ -115,20 +145,46 @@ pub(crate) fn begin() -> Result<Group, RoleError> {
         streams: [stdout, stderr],
         spool,
         process,
+        crash,
         _reserved: reserved,
-        environment: std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect(),
+        before,
+        environment,
         inherited,
     })
+}
+
+/// Waits for its descriptors, if it was started with nothing but a link: before it was sure that there would be a
+/// group. If there is none, the link ends.
+fn receive_the_rest(inherited: &mut [Option<OwnedFd>]) -> Result<(), RoleError> {
+    let at = |number: RawFd| usize::try_from(number).unwrap_or(usize::MAX);
+    let Some(link) = &inherited[at(number::LINK)] else { return Ok(()) };
+    if inherited[at(number::LAUNCH)].is_some() {
+        return Ok(());
+    }
+    let received = socket::receive_descriptors::<MOST_DESCRIPTORS>(link).map_err(|_| RoleError::CalledOff)?;
+    for (fd, number) in received {
+        if number == STDERR {
+            attempt("take over stderr", fd::replace_stderr(fd))?;
+        } else if let Some(place) = inherited.get_mut(at(number)) {
+            *place = Some(fd);
+        }
+    }
+    Ok(())
 }
 
 fn page_of(fd: &OwnedFd) -> io::Result<Page> {
     Page::map(&File::from(fd.try_clone()?))
 }
 
+/// The number of stderr.
+pub(crate) const STDERR: RawFd = 2;
+
+const MOST_DESCRIPTORS: usize = number::LAST as usize + 1;
+
 /// The executable that this process runs, whatever its path holds now.
 pub(crate) fn own_executable() -> PathBuf {
     #[cfg(target_os = "linux")]
-    if std::path::Path::new("/proc/self/exe").exists() {
+    if Path::new("/proc/self/exe").exists() {
         return PathBuf::from("/proc/self/exe");
     }
     std::env::current_exe().unwrap_or_else(|_| PathBuf::from("immortal"))
@@ -142,6 +198,8 @@ pub(crate) struct Extra<'a> {
     pub(crate) stderr: Option<BorrowedFd<'a>>,
     /// Becomes a child of init.
     pub(crate) detached: bool,
+    /// Launch data and executable, if they are not the group's own.
+    pub(crate) setup: Option<(BorrowedFd<'a>, PathBuf)>,
 }
 
 impl Group {
@@ -169,6 +227,24 @@ impl Group {
         }
     }
 
+    /// Keeps how a role has died: for the monitors of the next pump, and in a file for `status`.
+    pub(crate) fn note_crash(&mut self, crash: Crash) {
+        if let Some(directory) = self.launch.directory.clone() {
+            let files = GroupFiles::at(PathBuf::from(std::ffi::OsString::from_vec(directory)));
+            if let Err(error) = files.write_last_crash(&crash.json()) {
+                log::warn!("`status` will not show the last crash: {error}");
+            }
+        }
+        self.crash = Some(crash);
+    }
+
+    /// What is in the file of an unattached pump's stderr.
+    pub(crate) fn last_stderr(&self) -> Vec<u8> {
+        let directory = self.launch.directory.clone();
+        let path = directory.map(|path| PathBuf::from(std::ffi::OsString::from_vec(path)));
+        path.map(|path| GroupFiles::at(path).last_stderr().0).unwrap_or_default()
+    }
+
     /// Removes the group's files, if it has any.
     pub(crate) fn remove_files(&self) {
         if let (Some(directory), Some(lock)) = (self.launch.directory.clone(), &self.lock) {
@@ -176,10 +252,10 @@ impl Group {
         }
     }
 
-    /// Starts a role of this group from this same executable.
-    pub(crate) fn start(&self, role: Role, extra: Extra<'_>) -> io::Result<i32> {
+    /// What every role of the group gets, with these launch data.
+    fn descriptors<'a>(&'a self, launch: BorrowedFd<'a>) -> Vec<(BorrowedFd<'a>, RawFd)> {
         let mut descriptors = vec![
-            (self.launch_fd.as_fd(), number::LAUNCH),
+            (launch, number::LAUNCH),
             (self.page_fd.as_fd(), number::PAGE),
             (self.streams[0].0.as_fd(), number::STDOUT.0),
             (self.streams[0].1.as_fd(), number::STDOUT.1),
@@ -189,42 +265,87 @@ impl Group {
         descriptors.extend(self.lock.as_ref().map(|fd| (fd.as_fd(), number::LOCK)));
         descriptors.extend(self.listener.as_ref().map(|fd| (fd.as_fd(), number::LISTENER)));
         descriptors.extend(self.spool.as_ref().map(|fd| (fd.as_fd(), number::SPOOL)));
+        descriptors
+    }
+
+    /// How a role died last, as the next ones read it.
+    fn crash_record(&self) -> io::Result<Option<OwnedFd>> {
+        self.crash.as_ref().map(|crash| fd::sealed(&crash.encode())).transpose()
+    }
+
+    /// Starts a role of this group, from this same executable if nothing else is said.
+    pub(crate) fn start(&self, role: Role, extra: Extra<'_>) -> io::Result<i32> {
+        let (launch, executable) = match extra.setup {
+            Some((launch, executable)) => (launch, executable),
+            None => (self.launch_fd.as_fd(), own_executable()),
+        };
+        let mut descriptors = self.descriptors(launch);
+        let record = self.crash_record()?;
+        descriptors.extend(record.as_ref().map(|fd| (fd.as_fd(), number::LAST_CRASH)));
         descriptors.extend(extra.descriptors);
         let launching = Launching {
             role,
             name: &self.launch.name,
-            executable: own_executable(),
+            executable,
             environment: &self.environment,
-            page: self.page,
+            page: Some(self.page),
         };
         launching.start(descriptors, extra.stderr, extra.detached)
     }
 
-    /// Becomes the daemon of this group, in place: same pid, same children. Returns only if that fails. The
-    /// descriptors are at their numbers still, where no monitor could open others.
+    /// The launch data of the group, and from now on these.
+    pub(crate) fn take_launch(&mut self, launch: Launch, file: OwnedFd) {
+        self.launch = launch;
+        self.launch_fd = file;
+    }
+
+    /// The launch data of the group, for a pump that is to know those before a reload.
+    pub(crate) fn launch_file(&self) -> BorrowedFd<'_> {
+        self.launch_fd.as_fd()
+    }
+
+    /// Executes the group's daemon in this process: same pid, same children. A pump that was to replace another one and
+    /// is not ready takes the set-up before for that. Returns only if it fails.
     pub(crate) fn become_daemon(&self, process: Option<OwnedFd>) -> io::Error {
-        match self.try_become_daemon(process) {
+        let descriptors = process.iter().map(|process| (process.as_fd(), number::PROCESS)).collect();
+        let before = self.before.as_ref();
+        let launch = before.map_or(self.launch_fd.as_fd(), |before| before.launch.as_fd());
+        let executable = before.map_or_else(own_executable, |before| fd::path_of(&before.executable));
+        self.execute_daemon(&executable, launch, descriptors)
+    }
+
+    /// Executes the group's daemon in this process, which is the daemon already, from another executable. Returns only
+    /// if that fails, and then this process cannot go on: its descriptors have changed places.
+    pub(crate) fn renew_daemon(&self, executable: &Path, own: Vec<(BorrowedFd<'_>, RawFd)>) -> io::Error {
+        self.execute_daemon(executable, self.launch_fd.as_fd(), own)
+    }
+
+    fn execute_daemon(
+        &self,
+        executable: &Path,
+        launch: BorrowedFd<'_>,
+        own: Vec<(BorrowedFd<'_>, RawFd)>,
+    ) -> io::Error {
+        let execute = || -> io::Result<std::convert::Infallible> {
+            let environment = environment_strings(&self.environment)?;
+            let executable = spawn::c_string(executable.as_os_str().as_bytes())?;
+            let words = ["immortal", Role::Daemon.name(), &self.launch.name];
+            let arguments: Vec<CString> =
+                words.iter().map(|word| spawn::c_string(*word)).collect::<Result<_, _>>()?;
+            let null = fd::null()?;
+            let mut descriptors = self.descriptors(launch);
+            let record = self.crash_record()?;
+            descriptors.extend(record.as_ref().map(|fd| (fd.as_fd(), number::LAST_CRASH)));
+            descriptors.extend(own);
+            descriptors.push((null.as_fd(), 2));
+            nix::unistd::chdir("/")?;
+            fd::place(&descriptors)?;
+            Ok(nix::unistd::execve(&executable, &arguments, &environment)?)
+        };
+        match execute() {
             Ok(never) => match never {},
             Err(error) => error,
         }
-    }
-
-    fn try_become_daemon(&self, process: Option<OwnedFd>) -> io::Result<std::convert::Infallible> {
-        let environment = environment_strings(&self.environment)?;
-        let executable = spawn::c_string(own_executable().as_os_str().as_bytes())?;
-        let words = ["immortal", Role::Daemon.name(), &self.launch.name];
-        let arguments: Vec<CString> =
-            words.iter().map(|word| spawn::c_string(*word)).collect::<Result<_, _>>()?;
-        let mut numbers = vec![number::LAUNCH, number::LOCK, number::LISTENER, number::PAGE, number::SPOOL];
-        numbers.extend([number::STDOUT.0, number::STDOUT.1, number::STDERR.0, number::STDERR.1]);
-        if let Some(process) = process {
-            fd::duplicate_to(&process, number::PROCESS)?;
-            numbers.push(number::PROCESS);
-        }
-        fd::duplicate_to(&fd::null()?, 2)?;
-        fd::inherit_only(&numbers)?;
-        nix::unistd::chdir("/")?;
-        Ok(nix::unistd::execve(&executable, &arguments, &environment)?)
     }
 }
 
@@ -234,7 +355,8 @@ pub(crate) struct Launching<'a> {
     pub(crate) name: &'a str,
     pub(crate) executable: PathBuf,
     pub(crate) environment: &'a [(Vec<u8>, Vec<u8>)],
-    pub(crate) page: Page,
+    /// The group's page, if there is one already.
+    pub(crate) page: Option<Page>,
 }
 
 impl Launching<'_> {
@@ -269,10 +391,13 @@ impl Launching<'_> {
             detached,
             default_signals: false,
             parent_death_signal: None,
-            pid_slot: Some(self.page.slot(member)),
+            pid_slot: self.page.map(|page| page.slot(member)),
         };
         let pid = spawn::spawn(&child).map_err(io::Error::other)?;
-        self.page.set_member(member, pid);
+        // Zero: the intermediate was killed before it could say the pid, which the role itself writes as well.
+        if let Some(page) = self.page.filter(|_| pid > 0) {
+            page.set_member(member, pid);
+        }
         Ok(pid)
     }
 }

@@ -37,6 +37,17 @@ fn rewind(file: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// What is taken and not acknowledged, read without a mapping, while no pump lives.
+pub(crate) fn pending_bytes(file: &OwnedFd, delivery: Delivery) -> io::Result<Vec<u8>> {
+    use std::os::unix::fs::FileExt;
+    let position = u64::try_from(lseek(file, 0, Whence::SeekCur)?).unwrap_or(0);
+    let standing = delivery.standing();
+    let length = if standing.rewinding { 0 } else { position.saturating_sub(standing.from) };
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    File::from(file.try_clone()?).read_exact_at(&mut bytes, standing.from)?;
+    Ok(bytes)
+}
+
 /// The pump's side.
 #[derive(Debug)]
 pub(crate) struct Spool {

@@ -1,18 +1,19 @@
 //! Starts a group: what `immortal start` does, for programs.
 
-mod facts;
 mod keeping;
 mod launching;
 
 use crate::attached::Attached;
 use crate::launch::{FORMAT, Launch, OnCrash, Policy, Program, Restart, Strategy, settings};
-use crate::loader::{self, CheckContext, CheckError, SearchPath, Spec};
+use crate::loader::{
+    self, CheckContext, CheckError, Checked, Checking, Leftovers, SearchPath, Settings, Spec,
+};
 use crate::options::{OptionError, RawOption};
 use crate::places::PlaceError;
 use crate::privileges::{PrivilegeError, Privileges};
 use crate::program::{self, ProgramError};
 use crate::sys::signals::{self, Signals};
-use launching::Verified;
+use launching::{FirstRole, Verified};
 use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -329,6 +330,14 @@ impl Start {
         self
     }
 
+    /// With [`OnCrash::Keep`]: sets a monitor aside that ends the pump so often within this span (0: never); default:
+    /// 5 times within a minute.
+    pub fn monitor_crashes(mut self, count: u32, within: Duration) -> Self {
+        self.policy.monitor_crashes = count;
+        self.policy.monitor_window = within;
+        self
+    }
+
     /// Gives up after so many respawns in a row without a stable run; default: never.
     pub fn max_restarts(mut self, count: u32) -> Self {
         self.policy.max_restarts = Some(count);
@@ -358,7 +367,9 @@ impl Start {
     /// # Errors
     /// Whatever `start` would refuse.
     pub fn check(self) -> Result<(), StartError> {
-        self.verify().map(drop)
+        let mut judged = self.judge()?;
+        let checking = Checking::begin(&judged.wanted.specs, &judged.context())?;
+        judged.finish_check(checking).map(drop)
     }
 
     /// Starts the group; returns when the program has been executed.
@@ -366,21 +377,77 @@ impl Start {
     /// # Errors
     /// The name is taken, a monitor refuses, the program cannot be executed, …; nothing is left of the group.
     pub fn start(self) -> Result<Started, StartError> {
-        self.verify()?.launch(None)
+        let (group, first, _leftovers) = self.verify()?;
+        group.launch(first, None)
     }
 
     /// Starts the group as a program that lives for it alone: SIGINT, SIGTERM and SIGHUP end the start from the
     /// moment at which there is something to end, and are the caller's to watch afterwards.
     pub(crate) fn start_watching(self) -> Result<(Started, Signals), StartError> {
-        let verified = self.verify()?;
+        let (group, first, _leftovers) = self.verify()?;
         let watched = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD];
         attempt("block signals", signals::block(&watched))?;
         let mut signals = attempt("watch signals", Signals::watch(&watched))?;
-        let started = verified.launch(Some(&mut signals))?;
+        let started = group.launch(first, Some(&mut signals))?;
         Ok((started, signals))
     }
 
-    fn verify(mut self) -> Result<Verified, StartError> {
+    /// Verifies the monitors alone, as `start` does.
+    ///
+    /// # Errors
+    /// Whatever `start` would refuse of them.
+    pub(crate) fn check_monitors(mut self) -> Result<(Vec<Checked>, Policy), StartError> {
+        let name = self.name.take().unwrap_or_else(|| default_name(&self.program.file));
+        let caller = attempt("find out the current directory", std::env::current_dir())?;
+        let directory = self.working_directory.take().unwrap_or_else(|| caller.clone());
+        self.program.caller_directory = caller.clone().into_os_string().into_vec();
+        self.program.directory = directory.into_os_string().into_vec();
+        let environment = program::environment(&self.program, &inherited_environment());
+        let executable = match self.executable.take() {
+            Some(path) => path,
+            None => find_executable().ok_or(StartError::NoExecutable)?,
+        };
+        keeping::judge_count(&self.policy, self.monitors.len())?;
+        let wanted = self.wanted(&name, &caller, &executable, &environment)?;
+        let context = wanted.context(&executable, &caller);
+        let monitors = loader::check_all(&wanted.specs, &wanted.options, &context)?;
+        Ok((monitors, self.policy))
+    }
+
+    /// The monitors that are wanted, none of them looked at yet.
+    fn wanted(
+        &mut self,
+        name: &str,
+        caller: &Path,
+        executable: &Path,
+        environment: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<Wanted, StartError> {
+        if self.monitors.is_empty() {
+            self.monitors.push("log".into());
+        }
+        let specs = self.monitors.iter().map(|monitor| Spec::parse(monitor)).collect::<Result<Vec<_>, _>>();
+        let options = self.options.iter().map(|option| RawOption::parse(option));
+        let options = options.collect::<Result<Vec<_>, OptionError>>();
+        let list = environment.iter().map(|(key, value)| [key.as_slice(), b"=", value].concat()).collect();
+        Ok(Wanted {
+            specs: specs.map_err(CheckError::from)?,
+            options: options.map_err(CheckError::from)?,
+            search: SearchPath::from_environment(&self.monitor_path, caller, executable),
+            settings: settings(name, self.strategy, None, &self.program, self.policy.on_crash, list),
+        })
+    }
+
+    /// Verifies all. While helpers load the monitors, the first role gets ready.
+    fn verify(self) -> Result<(Verified, FirstRole, Leftovers), StartError> {
+        let mut judged = self.judge()?;
+        let checking = Checking::begin(&judged.wanted.specs, &judged.context())?;
+        let first = FirstRole::start(&judged.group)?;
+        let leftovers = judged.finish_check(checking)?;
+        Ok((judged.group, first, leftovers))
+    }
+
+    /// Verifies all but the monitors.
+    fn judge(mut self) -> Result<Judged, StartError> {
         let name = match self.name.take() {
             Some(name) => valid_name(name)?,
             None => default_name(&self.program.file),
@@ -396,7 +463,7 @@ impl Start {
         }
         self.program.caller_directory = caller.clone().into_os_string().into_vec();
         self.program.directory = directory.into_os_string().into_vec();
-        let inherited: Vec<_> = std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect();
+        let inherited = inherited_environment();
         self.privileges.apply(&mut self.program)?;
         let environment = program::environment(&self.program, &inherited);
         program::prepare(&self.program, &environment)?;
@@ -405,40 +472,65 @@ impl Start {
             Some(path) => path,
             None => find_executable().ok_or(StartError::NoExecutable)?,
         };
-        if self.monitors.is_empty() {
-            self.monitors.push("log".into());
-        }
-        let specs = self.monitors.iter().map(|monitor| Spec::parse(monitor)).collect::<Result<Vec<_>, _>>();
-        let specs = specs.map_err(CheckError::from)?;
-        let options = self.options.iter().map(|option| RawOption::parse(option));
-        let options = options.collect::<Result<Vec<_>, OptionError>>().map_err(CheckError::from)?;
-        let list = environment.iter().map(|(key, value)| [key.as_slice(), b"=", value].concat()).collect();
-        let context = CheckContext {
-            executable: &executable,
-            directory: &caller,
-            search: &SearchPath::from_environment(&self.monitor_path, &caller, &executable),
-            settings: &settings(&name, self.strategy, None, &self.program, self.policy.on_crash, list),
-            max_level: log::max_level(),
-        };
         let spool = keeping::spool(&self.policy, self.strategy, self.monitors.len())?;
-        let monitors = loader::check_all(&specs, &options, &context)?;
-        Ok(Verified {
-            launch: Launch {
-                format: FORMAT,
-                name,
-                strategy: self.strategy,
-                directory: None,
-                program: self.program,
-                policy: self.policy,
-                monitors,
-                log_level: log::max_level() as u8,
-            },
-            relay: self.relay,
-            executable,
-            inherited,
-            spool,
-        })
+        let wanted = self.wanted(&name, &caller, &executable, &environment)?;
+        let launch = Launch {
+            format: FORMAT,
+            name,
+            strategy: self.strategy,
+            directory: None,
+            program: self.program,
+            policy: self.policy,
+            monitors: Vec::new(),
+            log_level: log::max_level() as u8,
+        };
+        let group = Verified { launch, relay: self.relay, executable, inherited, spool };
+        Ok(Judged { group, wanted, caller })
     }
+}
+
+/// The monitors that a command line names, with what they are looked for and judged by.
+struct Wanted {
+    specs: Vec<Spec>,
+    options: Vec<RawOption>,
+    search: SearchPath,
+    settings: Settings,
+}
+
+impl Wanted {
+    fn context<'a>(&'a self, executable: &'a Path, caller: &'a Path) -> CheckContext<'a> {
+        CheckContext {
+            executable,
+            directory: caller,
+            search: &self.search,
+            settings: &self.settings,
+            max_level: log::max_level(),
+        }
+    }
+}
+
+/// A group of which everything is known to be right but its monitors.
+struct Judged {
+    group: Verified,
+    wanted: Wanted,
+    /// The caller's directory.
+    caller: PathBuf,
+}
+
+impl Judged {
+    fn context(&self) -> CheckContext<'_> {
+        self.wanted.context(&self.group.executable, &self.caller)
+    }
+
+    fn finish_check(&mut self, checking: Checking) -> Result<Leftovers, StartError> {
+        let (monitors, leftovers) = checking.finish(&self.wanted.options, &self.context())?;
+        self.group.launch.monitors = monitors;
+        Ok(leftovers)
+    }
+}
+
+fn inherited_environment() -> Vec<(Vec<u8>, Vec<u8>)> {
+    std::env::vars_os().map(|(key, value)| (key.into_vec(), value.into_vec())).collect()
 }
 
 /// The name as given, if it is one.

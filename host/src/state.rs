@@ -5,7 +5,7 @@
 //! a reader gets one consistent snapshot. A role killed in the middle leaves an odd sequence number, which a
 //! reader waits out only for a moment.
 
-use crate::delivery::{self, Delivery};
+use crate::delivery::{self, Delivery, Moment};
 use crate::sys::family::{self, Exit};
 use crate::sys::page::{SharedWords, WORDS};
 use crate::sys::{clock, page};
@@ -66,6 +66,14 @@ enum Word {
     StopWanted,
     /// 1 while a restart of the process is wanted.
     RestartWanted,
+    /// A bit for each monitor that is set aside.
+    Aside,
+    /// Version of what the roles have in common.
+    RolesFormat,
+    /// Which wish for a reload was the last one. Before its state: a reader that knows it reads a state that is not
+    /// older.
+    ReloadId,
+    ReloadState,
 }
 
 const REASON: std::ops::Range<usize> = 64..128;
@@ -105,6 +113,39 @@ impl State {
             .find(|state| *state as u64 == number)
             .unwrap_or(Self::Starting)
     }
+}
+
+/// How far the last reload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum ReloadState {
+    /// There was none.
+    None,
+    /// The new monitors are not ready yet.
+    UnderWay,
+    /// They are; the new set-up is in force.
+    Ready,
+    /// They did not get ready; the old ones are not back yet.
+    Restoring,
+    Done,
+    Failed,
+}
+
+impl ReloadState {
+    fn from_number(number: u64) -> Self {
+        [Self::UnderWay, Self::Ready, Self::Restoring, Self::Done, Self::Failed]
+            .into_iter()
+            .find(|state| *state as u64 == number)
+            .unwrap_or(Self::None)
+    }
+}
+
+/// Whether the monitor of this index is set aside, by the bits of [`Page::aside`].
+pub(crate) fn is_aside(mask: u64, monitor: usize) -> bool {
+    u32::try_from(monitor)
+        .ok()
+        .and_then(|monitor| mask.checked_shr(monitor))
+        .is_some_and(|bits| bits & 1 == 1)
 }
 
 /// Who of a group is meant.
@@ -173,6 +214,7 @@ impl Page {
         self.set(Word::State, State::Starting as u64);
         self.set(Word::Why, u64::from(immortal_monitor_api::abi::WHY_PUMP_START));
         self.set(Word::Since, clock::wall_ns());
+        self.set(Word::RolesFormat, u64::from(crate::launch::FORMAT));
     }
 
     fn word(self, word: Word) -> &'static AtomicU64 {
@@ -284,6 +326,22 @@ impl Page {
         self.get(Word::RestartWanted) == 1
     }
 
+    /// Notes that a reload is under way.
+    pub(crate) fn begin_reload(self, id: u64) {
+        self.set(Word::ReloadState, ReloadState::UnderWay as u64);
+        self.set(Word::ReloadId, id);
+    }
+
+    /// Notes how far the reload is.
+    pub(crate) fn set_reload_state(self, state: ReloadState) {
+        self.set(Word::ReloadState, state as u64);
+    }
+
+    /// Which wish for a reload was the last one, and how far it is.
+    pub(crate) fn reload(self) -> (u64, ReloadState) {
+        (self.get(Word::ReloadId), ReloadState::from_number(self.get(Word::ReloadState)))
+    }
+
     /// Notes that the start of the group has succeeded.
     pub(crate) fn set_there(self) {
         self.set(Word::Executed, 1);
@@ -324,6 +382,16 @@ impl Page {
     /// See [`Page::set_why`].
     pub(crate) fn why(self) -> (u32, u64) {
         (u32::try_from(self.get(Word::Why)).unwrap_or(0), self.get(Word::MessageCut))
+    }
+
+    /// Notes which monitors are set aside, a bit for each.
+    pub(crate) fn set_aside(self, mask: u64) {
+        self.set(Word::Aside, mask);
+    }
+
+    /// See [`Page::set_aside`].
+    pub(crate) fn aside(self) -> u64 {
+        self.get(Word::Aside)
     }
 
     /// Unstable deaths in a row.
@@ -492,6 +560,36 @@ impl Snapshot {
         let code = self.get(Word::ExitCode).checked_sub(1).map(number_pid);
         let signal = Some(number_pid(self.get(Word::ExitSignal))).filter(|signal| *signal != 0);
         (at_ns != 0).then_some(LastExit { exit: Exit { code, signal, core: false }, at_ns })
+    }
+
+    /// Version of what the roles have in common.
+    pub(crate) fn roles_format(&self) -> u64 {
+        self.get(Word::RolesFormat)
+    }
+
+    /// Which wish for a reload was the last one, and how far it is.
+    pub(crate) fn reload(&self) -> (u64, ReloadState) {
+        (self.get(Word::ReloadId), ReloadState::from_number(self.get(Word::ReloadState)))
+    }
+
+    /// Which monitors are set aside, a bit for each.
+    pub(crate) fn aside(&self) -> u64 {
+        self.get(Word::Aside)
+    }
+
+    /// Pid of the pump as it was noted last, alive or not.
+    pub(crate) fn noted_pump(&self) -> i32 {
+        number_pid(self.get(Word::Pump))
+    }
+
+    /// Whether a role has noted that the group has failed, before it left.
+    pub(crate) fn is_noted_as_failed(&self) -> bool {
+        State::from_number(self.get(Word::State)) == State::Failed
+    }
+
+    /// What the delivery was about.
+    pub(crate) fn moment(&self) -> Moment {
+        delivery::moment(&self.words[DELIVERY])
     }
 
     /// How many bytes are taken from the streams and not delivered.

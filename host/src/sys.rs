@@ -4,6 +4,8 @@
 //! too. Nothing here knows what a group is.
 
 pub(crate) mod clock;
+pub(crate) mod copy;
+pub(crate) mod entry;
 pub(crate) mod family;
 pub(crate) mod fd;
 pub(crate) mod guard;

@@ -60,6 +60,7 @@ extern "C" {
 #define IM_WHY_PUMP_START UINT32_C(1)     /* the group was started */
 #define IM_WHY_PUMP_RESTART UINT32_C(2)   /* the pump died; the message is its stderr */
 #define IM_WHY_DAEMON_RESTART UINT32_C(3) /* the daemon died */
+#define IM_WHY_RELOAD UINT32_C(4)         /* the monitors were reloaded; nothing died */
 
 /* Streams. */
 #define IM_STDOUT UINT32_C(1)
@@ -84,6 +85,16 @@ extern "C" {
 
 /* Name of the extension by which a monitor declares its options: a const im_options. */
 #define IM_EXTENSION_OPTIONS "immortal.options/1"
+
+/* Name of the extension by which a host tells of the last crash: a const im_crash. */
+#define IM_EXTENSION_CRASH "immortal.crash/1"
+
+/* im_crash.role; accept what you do not know. */
+#define IM_ROLE_PUMP UINT32_C(1)   /* hosts the monitors */
+#define IM_ROLE_DAEMON UINT32_C(2) /* keeps the pump alive */
+
+/* im_crash.flags. */
+#define IM_CRASH_BY_HOOK (UINT32_C(1) << 0) /* the hook in progress caused it; nobody killed it from outside */
 
 /* im_option.kind; a host treats what it does not know as a string. */
 #define IM_OPTION_STRING UINT32_C(1)   /* any text */
@@ -179,6 +190,26 @@ typedef struct im_options {
   const im_option *options;
   size_t count;
 } im_options;
+
+/* What get_extension(IM_EXTENSION_CRASH) of im_host points at: the last death of a pump or a daemon of the group, other
+   than an orderly end; null if there was none. Lives as long as im_host. A longer one begins with these members. */
+typedef struct im_crash {
+  uint32_t size;           /* sizeof(im_crash), or more from a newer host */
+  uint32_t role;           /* IM_ROLE_* */
+  int32_t code;            /* its exit code; -1 if it had none, or that is not known (of a daemon it is not) */
+  int32_t signal;          /* the signal that ended it; -1 if none did, or that is not known */
+  uint64_t wall_ns;        /* nanoseconds since 1970-01-01 UTC at which its death was noticed */
+  int32_t pid;             /* the pid it had */
+  uint32_t count;          /* crashes in a row, this one included; a pump that ran for --stable ends a row */
+  im_str monitor;          /* label of the monitor whose hook was in progress; null if none was */
+  im_str hook;             /* name of that hook: create, setup, stdout, stderr, spawn, respawn, exit, idle, ... */
+  uint64_t offsets[2];     /* up to where stdout and stderr were delivered to every monitor */
+  uint32_t pending_stream; /* stream of the chunk that was taken and not delivered to everybody; 0: none */
+  uint32_t flags;          /* IM_CRASH_BY_HOOK */
+  uint64_t pending_offset; /* offset of that chunk in its stream */
+  uint64_t pending_bytes;  /* its length */
+  im_str stderr_tail;      /* the last bytes of its stderr, 4096 at most; the message of setup may have more */
+} im_crash;
 
 /* ---- what a monitor can ask of its host --------------------------------------------------------------- */
 

@@ -33,6 +33,8 @@ pub const WHY_PUMP_START: u32 = 1;
 pub const WHY_PUMP_RESTART: u32 = 2;
 /// `why` after the death of a daemon.
 pub const WHY_DAEMON_RESTART: u32 = 3;
+/// `why` after a reload of the monitors.
+pub const WHY_RELOAD: u32 = 4;
 
 /// Stream number of standard output.
 pub const STREAM_STDOUT: u32 = 1;
@@ -63,6 +65,17 @@ pub const MONITOR_PANIC_ABORT: u32 = 1 << 0;
 
 /// Name of the options extension of a monitor: `get_extension` returns a `const im_options *`.
 pub const EXTENSION_OPTIONS: &core::ffi::CStr = c"immortal.options/1";
+/// Name of the crash extension of a host: `get_extension` returns a `const im_crash *`, or null if no pump and no
+/// daemon of the group has died.
+pub const EXTENSION_CRASH: &core::ffi::CStr = c"immortal.crash/1";
+
+/// Role in [`Crash`]: a pump, which hosts the monitors.
+pub const ROLE_PUMP: u32 = 1;
+/// Role in [`Crash`]: a daemon, which keeps the pump alive.
+pub const ROLE_DAEMON: u32 = 2;
+/// Flag of [`Crash`]: the hook in progress ended the pump. It failed, panicked, took too long, called `exit`, or did
+/// something for which the kernel ends a process. Not set if the pump was killed from outside.
+pub const CRASH_BY_HOOK: u32 = 1 << 0;
 
 /// Option type: any text.
 pub const OPTION_STRING: u32 = 1;
@@ -225,6 +238,43 @@ pub struct OptionTable {
     pub options: *const OptionDecl,
     /// Number of declarations.
     pub count: usize,
+}
+
+/// The extension [`EXTENSION_CRASH`] of a host: the last death of a pump or a daemon of the group, other than an
+/// orderly end. It lives as long as the [`HostTable`] it was asked of, which is for ever.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, StableAbi)]
+pub struct Crash {
+    /// Size of this structure in bytes; a longer one begins with this one.
+    pub size: u32,
+    /// `ROLE_*`; unknown values are to be accepted.
+    pub role: u32,
+    /// Exit code, -1 if it did not exit by itself or that is not known (of a daemon it is not).
+    pub code: i32,
+    /// Signal that ended it, -1 if none did or that is not known.
+    pub signal: i32,
+    /// Nanoseconds since 1970-01-01 UTC at which its death was noticed.
+    pub wall_ns: u64,
+    /// Pid that it had.
+    pub pid: i32,
+    /// How many crashes there were in a row, this one included; a pump that ran for `--stable` ends a row.
+    pub count: u32,
+    /// Label of the monitor whose hook was in progress; `data` is null if none was.
+    pub monitor: Str,
+    /// Name of that hook, as the Rust trait has it (`create` for `new`); `data` is null if none was in progress.
+    pub hook: Str,
+    /// Up to where stdout and stderr were delivered to every monitor.
+    pub offsets: [u64; 2],
+    /// `STREAM_*` of the chunk that was taken and not delivered to every monitor; 0: there was none.
+    pub pending_stream: u32,
+    /// [`CRASH_BY_HOOK`] or zero.
+    pub flags: u32,
+    /// Offset of that chunk in its stream.
+    pub pending_offset: u64,
+    /// Length of that chunk, in bytes.
+    pub pending_bytes: u64,
+    /// The last bytes of its stderr, at most 4096; the message of `setup` may have more.
+    pub stderr_tail: Str,
 }
 
 /// What the host offers to one instance of a monitor. Never freed, so that a monitor's own thread may call it

@@ -41,7 +41,7 @@ mod calls;
 mod driver;
 
 use crate::options::Given;
-use crate::{Host, Monitor, OptionError, Options, Pids, Stream};
+use crate::{Crash, Host, Monitor, OptionError, Options, Pids, Stream, raw};
 use calls::Shared;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -129,6 +129,12 @@ impl FakeHost {
     pub fn set_settings(&self, key: &str, values: &[impl AsRef<[u8]>]) {
         let values = values.iter().map(|value| -> &'static [u8] { value.as_ref().to_vec().leak() }).collect();
         self.shared.lock().settings.insert(key.to_owned(), values);
+    }
+
+    /// Sets what [`Host::last_crash`] tells of.
+    pub fn set_last_crash(&self, crash: &Crash<'_>) {
+        let raw = crash.to_raw(|text| raw::text(text.to_vec().leak()));
+        self.shared.set_crash(Box::leak(Box::new(raw)));
     }
 
     /// Makes `restart` and `shutdown` say that there is nothing to do it to (`false`), or take it again.

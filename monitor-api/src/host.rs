@@ -153,6 +153,23 @@ impl Host {
         }
     }
 
+    /// The last death of a pump or a daemon of the group, other than an orderly end; `None` if there was none, or if
+    /// the host does not tell. It may be long ago: whether it is why this instance was made is said by the `why` of
+    /// `setup`. The extension `immortal.crash/1`.
+    pub fn last_crash(&self) -> Option<crate::Crash<'_>> {
+        let raw = self.extension(abi::EXTENSION_CRASH);
+        // SAFETY: what a host offers under this name is null or a structure that begins with its size.
+        #[expect(unsafe_code, reason = "an extension comes as a raw pointer from across the boundary")]
+        let size = unsafe { raw.cast::<u32>().as_ref() }?;
+        if (*size as usize) < size_of::<abi::Crash>() {
+            return None;
+        }
+        // SAFETY: it is not null and long enough, and lives as long as the table, which is never freed.
+        #[expect(unsafe_code, reason = "an extension comes as a raw pointer from across the boundary")]
+        let crash = unsafe { raw.cast::<abi::Crash>().as_ref() }?;
+        Some(crate::Crash::from_raw(crash, Self::borrow))
+    }
+
     /// Looks up a named extension of the host; null if it has none of that name. What it points at is said by
     /// the extension's own description.
     pub fn extension(&self, name: &core::ffi::CStr) -> *const c_void {

@@ -16,4 +16,4 @@ mod told;
 pub use host::{Host, Pids};
 pub use monitor::{Error, Monitor, Result};
 pub use options::{OptionError, OptionSpec, Options, scalar};
-pub use told::{Event, Exit, Output, Readiness, Setup, Spawn, Stream, Why};
+pub use told::{Crash, Event, Exit, Output, Pending, Readiness, Role, Setup, Spawn, Stream, Why};

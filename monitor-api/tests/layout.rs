@@ -54,6 +54,25 @@ fn layouts() -> Vec<Struct> {
         layout!("im_option", abi::OptionDecl, name, help, default_value, choices, choice_count, kind, flags),
         layout!("im_options", abi::OptionTable, size, flags, options, count),
         layout!(
+            "im_crash",
+            abi::Crash,
+            size,
+            role,
+            code,
+            signal,
+            wall_ns,
+            pid,
+            count,
+            monitor,
+            hook,
+            offsets,
+            pending_stream,
+            flags,
+            pending_offset,
+            pending_bytes,
+            stderr_tail
+        ),
+        layout!(
             "im_host",
             abi::HostTable,
             abi,
@@ -112,6 +131,8 @@ wall_ns@40 ran_ns@48
 im_pids 16: size@0 process@4 monitor@8 daemon@12
 im_option 48: name@0 help@8 default_value@16 choices@24 choice_count@32 kind@40 flags@44
 im_options 24: size@0 flags@4 options@8 count@16
+im_crash 120: size@0 role@4 code@8 signal@12 wall_ns@16 pid@24 count@28 monitor@32 hook@48 offsets@64 \
+pending_stream@80 flags@84 pending_offset@88 pending_bytes@96 stderr_tail@104
 im_host 216: abi@0 size@4 ctx@8 max_log_level@16 reserved_0@20 log@24 fail@32 ready@40 restart@48 \
 shutdown@56 pids@64 get@72 count@80 at@88 durable@96 report@104 get_extension@112 \
 reserved_pointers@120 reserved_numbers@184
@@ -131,6 +152,7 @@ const NUMBERS: &[(&str, i64)] = &[
     ("IM_WHY_PUMP_START", abi::WHY_PUMP_START as i64),
     ("IM_WHY_PUMP_RESTART", abi::WHY_PUMP_RESTART as i64),
     ("IM_WHY_DAEMON_RESTART", abi::WHY_DAEMON_RESTART as i64),
+    ("IM_WHY_RELOAD", abi::WHY_RELOAD as i64),
     ("IM_STDOUT", abi::STREAM_STDOUT as i64),
     ("IM_STDERR", abi::STREAM_STDERR as i64),
     ("IM_EVENT_SPAWN", abi::EVENT_SPAWN as i64),
@@ -152,6 +174,9 @@ const NUMBERS: &[(&str, i64)] = &[
     ("IM_OPTION_REQUIRED", abi::OPTION_REQUIRED as i64),
     ("IM_OPTION_NULLABLE", abi::OPTION_NULLABLE as i64),
     ("IM_OPTION_SECRET", abi::OPTION_SECRET as i64),
+    ("IM_ROLE_PUMP", abi::ROLE_PUMP as i64),
+    ("IM_ROLE_DAEMON", abi::ROLE_DAEMON as i64),
+    ("IM_CRASH_BY_HOOK", abi::CRASH_BY_HOOK as i64),
 ];
 
 #[test]
@@ -221,8 +246,10 @@ fn compile(compiler: &str, language: &str, standard: &str, source: &str) {
 }
 
 #[test]
-fn the_extension_has_the_headers_name() {
+fn the_extensions_have_the_headers_names() {
     let header = include_str!("../include/immortal_monitor.h");
-    let name = abi::EXTENSION_OPTIONS.to_str().unwrap();
-    assert!(header.contains(&format!("#define IM_EXTENSION_OPTIONS \"{name}\"\n")));
+    for (macro_name, name) in [("OPTIONS", abi::EXTENSION_OPTIONS), ("CRASH", abi::EXTENSION_CRASH)] {
+        let name = name.to_str().unwrap();
+        assert!(header.contains(&format!("#define IM_EXTENSION_{macro_name} \"{name}\"\n")));
+    }
 }

@@ -98,6 +98,31 @@ fn a_crash_gives_a_new_pump_and_process_under_the_same_daemon() {
 }
 
 #[test]
+fn what_the_others_had_not_got_when_a_monitor_crashed_is_delivered_by_the_next_pump() {
+    for how in ["panic", "error", "abort", "segv", "exit0"] {
+        let sandbox = Sandbox::new();
+        let group = sandbox
+            .launch("daemon")
+            .recorder()
+            .log()
+            .set("recorder.when", "stdout")
+            .set("recorder.how", how)
+            .set("recorder.times", "1")
+            .puppet(["wait-file=go", "out=hello", "hang"])
+            .start();
+        sandbox.file("go", "", 0o600);
+        // The new process says it too.
+        let log = group.wait_log("both lines", |log| log.output_text().matches("hello\n").count() == 2);
+        assert_eq!(log.output_text(), "hello\nhello\n", "{how}");
+        let of_first = log.output_before("! process#").is_none_or(|before| before.ends_with(b"hello\n"));
+        assert!(of_first, "{how}: it comes before the respawn");
+        let heard = group.records().iter().filter(|record| record.hook() == "stdout").count();
+        assert_eq!(heard, 2, "{how}: the one that crashed had received it already");
+        group.stop();
+    }
+}
+
+#[test]
 fn a_crash_is_told_in_the_log_of_another_monitor() {
     let sandbox = Sandbox::new();
     let group = sandbox

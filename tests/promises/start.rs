@@ -215,17 +215,6 @@ fn a_missing_working_directory_is_refused() {
 }
 
 #[test]
-fn keep_is_refused_with_a_clear_line_until_it_exists() {
-    let sandbox = Sandbox::new();
-    let outcome =
-        sandbox.launch("daemon").recorder().args(["--on-crash", "keep"]).puppet(["note=ran", "hang"]).run();
-    let error = outcome.assert_refused(outcome.code.unwrap_or(0));
-    assert_ne!(outcome.code, Some(0));
-    assert!(error.contains("keep"), "{error}");
-    sandbox.assert_nothing_left();
-}
-
-#[test]
 fn a_monitor_that_refuses_in_check_ends_start_with_its_message() {
     for strategy in STRATEGIES {
         let sandbox = Sandbox::new();

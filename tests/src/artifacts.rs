@@ -12,8 +12,13 @@ pub struct Artifacts {
 }
 
 /// Packages that the tests need built.
-const PACKAGES: &[&str] =
-    &["immortal", "immortal-monitor-log", "immortal-fixture-puppet", "immortal-fixture-recorder"];
+const PACKAGES: &[&str] = &[
+    "immortal",
+    "immortal-monitor-log",
+    "immortal-fixture-puppet",
+    "immortal-fixture-quiet",
+    "immortal-fixture-recorder",
+];
 
 /// Builds everything on the first call in this process; cargo's own lock keeps several test binaries apart.
 ///

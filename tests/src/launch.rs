@@ -72,6 +72,11 @@ impl<'a> Launch<'a> {
         self.args(["--monitor", "recorder"]).set("recorder.record", path)
     }
 
+    /// Keeps the process when pump or daemon dies, and replaces them without a pause.
+    pub fn keep(self) -> Self {
+        self.args(["--on-crash", "keep", "--backoff", "0ms", "--backoff-max", "0ms"])
+    }
+
     /// Sets a variable in the environment of the command.
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
@@ -87,6 +92,12 @@ impl<'a> Launch<'a> {
     /// Takes FILE and its arguments.
     pub fn program<A: AsRef<OsStr>>(mut self, program: impl IntoIterator<Item = A>) -> Self {
         self.program = program.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
+        self
+    }
+
+    /// Adds arguments of FILE.
+    pub fn program_args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.program.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
         self
     }
 

@@ -1,8 +1,11 @@
 //! The one definition of the command line.
 
+use super::later::Later;
 use super::report::Failure;
 use super::{monitor, names};
 use crate::launch::{OnCrash, Restart, Strategy};
+use crate::loader::CheckError;
+use crate::options::RawOption;
 use crate::signal;
 use crate::start::{Start, StartError};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -43,10 +46,11 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Starts a program and keeps it alive
-    Start(Box<StartArgs>),
+    #[command(override_usage = "immortal start [OPTIONS] FILE [ARGS]...")]
+    Start(Later<StartArgs>),
     /// Verifies all that start verifies, starting nothing
     #[command(override_usage = "immortal check [OPTIONS] FILE [ARGS]...")]
-    Check(Box<StartArgs>),
+    Check(Later<StartArgs>),
     /// Shows every group of this user
     List {
         /// Prints JSON
@@ -77,6 +81,11 @@ pub(super) enum Command {
         #[arg(required = true, add = ArgValueCandidates::new(names::groups))]
         names: Vec<String>,
     },
+    /// Replaces the monitors of a group, and immortal itself, under the process, which runs on
+    ///
+    /// Without options they are the same monitors, from their files as they are now. The group must have been started
+    /// with --on-crash keep. If the new monitors do not get ready, the old ones are restored.
+    Reload(Later<ReloadArgs>),
     /// Sends a signal to the process of a group
     Signal {
         /// Name of the group
@@ -152,9 +161,24 @@ enum OnCrashArg {
     Keep,
 }
 
-/// Everything after FILE belongs to the program.
 #[derive(Debug, Args)]
-#[command(override_usage = "immortal start [OPTIONS] FILE [ARGS]...")]
+pub(super) struct ReloadArgs {
+    /// Name of the group
+    #[arg(add = ArgValueCandidates::new(names::groups))]
+    pub(super) name: String,
+    /// Monitor, by path or by name; repeatable; all of the group's are replaced, with their options
+    #[arg(short, long, value_name = "[LABEL=]PATH_OR_NAME", add = ArgValueCandidates::new(names::monitors))]
+    monitor: Vec<OsString>,
+    /// Monitor option; repeatable; without --monitor the others stay as they are
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    option: Vec<OsString>,
+    /// Directory searched first for monitors; repeatable
+    #[arg(long, value_name = "DIR")]
+    monitor_path: Vec<PathBuf>,
+}
+
+// Everything after FILE belongs to the program. (A line of documentation would be shown as what `start` does.)
+#[derive(Debug, Args)]
 pub(super) struct StartArgs {
     /// Group name [default: base name of FILE]
     #[arg(short, long)]
@@ -241,6 +265,12 @@ pub(super) struct StartArgs {
     /// What becomes of the process when pump or daemon dies
     #[arg(long, value_enum, default_value = "respawn")]
     on_crash: OnCrashArg,
+    /// With keep: a monitor that ends the pump so often within the window is set aside; 0: never
+    #[arg(long, value_name = "N", default_value = "5")]
+    monitor_crashes: u32,
+    /// The window of --monitor-crashes
+    #[arg(long, value_name = "DUR", default_value = "1m", value_parser = positive_duration)]
+    monitor_crash_window: Duration,
     /// How long a hook of a monitor may take [default: unlimited]
     #[arg(long, value_name = "DUR", value_parser = positive_duration)]
     hook_timeout: Option<Duration>,
@@ -290,7 +320,42 @@ fn pair(argument: &OsStr) -> Result<(OsString, OsString), Failure> {
     }
 }
 
+impl ReloadArgs {
+    /// Nothing of the group's monitors stays.
+    pub(super) fn replaces_all(&self) -> bool {
+        !self.monitor.is_empty()
+    }
+
+    /// The start that would make the group as it is to be, from the one that makes it as it is.
+    pub(super) fn applied_to(self, mut start: StartArgs) -> Result<Start, Failure> {
+        if self.replaces_all() {
+            start.monitor = self.monitor;
+            start.option.clear();
+        } else {
+            let given = self.option.iter().map(|option| RawOption::parse(option));
+            let given =
+                given.collect::<Result<Vec<_>, _>>().map_err(CheckError::from).map_err(StartError::from);
+            let given = given.map_err(|error| Failure::from(error).of_a_command())?;
+            start.option.retain(|present| RawOption::parse(present).is_ok_and(|p| !replaces(&given, &p)));
+        }
+        start.option.extend(self.option);
+        start.monitor_path = self.monitor_path;
+        Ok(start.into_start()?.0)
+    }
+}
+
+/// Whether one of these has taken the place of an option that addresses its monitor.
+fn replaces(given: &[RawOption], present: &RawOption) -> bool {
+    given.iter().any(|g| g.key == present.key && (g.label.is_none() || g.label == present.label))
+}
+
 impl StartArgs {
+    /// Whether monitors and options are as they were given, though they came as text.
+    pub(super) fn is_exact(&self) -> bool {
+        let mut words = self.monitor.iter().chain(&self.option);
+        words.all(|word| word.to_str().is_some_and(|word| !word.contains(char::REPLACEMENT_CHARACTER)))
+    }
+
     /// What to start, and whether this process stays with it.
     pub(super) fn into_start(self) -> Result<(Start, bool), Failure> {
         let mut program = self.program.into_iter();
@@ -318,6 +383,7 @@ impl StartArgs {
                 OnCrashArg::Respawn => OnCrash::Respawn,
                 OnCrashArg::Keep => OnCrash::Keep,
             })
+            .monitor_crashes(self.monitor_crashes, self.monitor_crash_window)
             .relay(!self.no_relay)
             .executable(crate::role::own_executable());
         if matches!(self.ready, ReadyArg::Notify) {

@@ -4,10 +4,10 @@
 
 use crate::groups::{GroupError, pids_json};
 use crate::loader::{chain, one_line};
+use crate::places::last_line;
 use crate::start::{StartError, Started};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::io::{self, IsTerminal, Write};
-use std::process::ExitCode;
 
 /// A command that failed: its exit status, what and why, and what to do.
 #[derive(Debug)]
@@ -23,13 +23,19 @@ impl Failure {
         Self { status, text: text.into(), hint }
     }
 
+    /// The same of a command other than `start`, which has no exit status of its own for what it refuses.
+    pub(super) fn of_a_command(self) -> Self {
+        let status = if self.status == 2 { 2 } else { 1 };
+        Self { status, ..self }
+    }
+
     /// Shows it; returns the exit status.
-    pub(super) fn report(&self) -> ExitCode {
+    pub(super) fn report(&self) -> u8 {
         eprintln!("error: {}", self.text);
         if let Some(hint) = &self.hint {
             eprintln!("hint: {}", one_line(hint));
         }
-        ExitCode::from(self.status)
+        self.status
     }
 }
 
@@ -52,15 +58,15 @@ impl From<io::Error> for Failure {
 }
 
 /// A wrong command line: one line and a hint, or the help that was asked for.
-pub(super) fn usage(error: &clap::Error) -> ExitCode {
+pub(super) fn usage(error: &clap::Error) -> u8 {
     use clap::error::ErrorKind;
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return u8::from(error.print().is_err());
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         eprintln!("error: command line: a command is missing");
         eprintln!("hint: immortal --help lists them");
-        return ExitCode::from(2);
+        return 2;
     }
     let text = error.to_string();
     let what: Vec<&str> = text
@@ -73,7 +79,7 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
     eprintln!("error: command line: {}", what.trim_start_matches("error: "));
     let tip = text.lines().map(str::trim).find_map(|line| line.strip_prefix("tip: "));
     eprintln!("hint: {}", tip.unwrap_or("immortal --help, immortal start --help"));
-    ExitCode::from(2)
+    2
 }
 
 /// Writes one JSON value.
@@ -172,16 +178,36 @@ pub(super) fn table(groups: &[Value]) -> io::Result<()> {
     Ok(())
 }
 
+/// A crash in one line: when, who, how, in which hook, how often, and the last words.
+fn crash_line(crash: &Map<String, Value>) -> String {
+    let fact = |key: &str| crash.get(key).filter(|value| !value.is_null()).map(text);
+    let named = |name: &str, key: &str| fact(key).map(|value| format!("{name} {value}"));
+    let facts = [
+        fact("at"),
+        fact("role").map(|role| format!("{role} {}", fact("pid").unwrap_or_default())),
+        named("code", "code"),
+        named("signal", "signal"),
+        fact("hook").map(|hook| format!("in {hook} of {}", fact("monitor").unwrap_or_default())),
+        fact("in_a_row").map(|count| format!("{count} in a row")),
+    ];
+    let facts = facts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    match last_line(fact("stderr").unwrap_or_default().as_bytes()) {
+        Some(words) => format!("{facts}: {}", one_line(&words)),
+        None => facts,
+    }
+}
+
 /// One group for people: a line a fact.
 pub(super) fn status(group: &Value) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let Some(object) = group.as_object() else { return Ok(()) };
     for (key, value) in object {
         match value {
-            Value::Object(inner) if key == "pids" || key == "last_exit" => {
+            Value::Object(inner) if matches!(key.as_str(), "pids" | "last_exit" | "spool") => {
                 let facts = inner.iter().map(|(key, value)| format!("{key} {}", text(value)));
                 writeln!(out, "{key:17} {}", facts.collect::<Vec<_>>().join(", "))?;
             }
+            Value::Object(crash) if key == "last_crash" => writeln!(out, "{key:17} {}", crash_line(crash))?,
             Value::Object(inner) => {
                 writeln!(out, "{key}")?;
                 for (key, value) in inner {

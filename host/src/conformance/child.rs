@@ -5,7 +5,6 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Instant;
 
 use log::LevelFilter;
@@ -23,22 +22,22 @@ use crate::sys::usage;
 
 /// The process from start to end. It serves one command over its standard input.
 #[must_use]
-pub(crate) fn run() -> ExitCode {
+pub(crate) fn run() -> u8 {
     use std::os::fd::{AsFd, AsRawFd};
     let stdin = io::stdin().as_fd().as_raw_fd();
     if nix::sys::socket::getsockname::<nix::sys::socket::UnixAddr>(stdin).is_err() {
         return complain("error: try-monitor: it is started by immortal itself");
     }
     match confine::enter().and_then(|channel| serve(notes::open(channel))) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => complain(&format!("error: try-monitor: {}", chain(&error))),
     }
 }
 
 #[expect(clippy::print_stderr, reason = "nobody else is there to tell it")]
-fn complain(text: &str) -> ExitCode {
+fn complain(text: &str) -> u8 {
     eprintln!("{text}");
-    ExitCode::from(2)
+    2
 }
 
 fn serve(mut channel: &UnixStream) -> io::Result<()> {

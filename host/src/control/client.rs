@@ -1,6 +1,6 @@
 //! The asking side of the control socket.
 
-use super::{Answer, Command, Request, VERSION};
+use super::{Answer, Command, LINE_BYTES, Request, VERSION};
 use crate::places::{CONTROL, GroupFiles};
 use crate::sys::socket;
 use std::io::{self, BufRead, BufReader, Write};
@@ -18,6 +18,8 @@ pub(crate) enum ClientError {
     Broken(#[source] io::Error),
     #[error("{0}")]
     Refused(String),
+    #[error("the request takes {0} bytes, and at most {LINE_BYTES} are accepted")]
+    TooLong(usize),
 }
 
 /// Asks for something and waits as long as `patience` for the answer, which holds arguments if these were asked
@@ -27,11 +29,14 @@ pub(crate) fn request(
     command: Command,
     patience: Duration,
 ) -> Result<Vec<String>, ClientError> {
-    let mut stream = socket::connect(&files.directory, CONTROL).map_err(ClientError::Unreachable)?;
     let broken = ClientError::Broken;
-    stream.set_read_timeout(Some(patience)).map_err(broken)?;
     let mut line = serde_json::to_vec(&Request { v: VERSION, command }).map_err(|e| broken(e.into()))?;
     line.push(b'\n');
+    if line.len() > LINE_BYTES {
+        return Err(ClientError::TooLong(line.len()));
+    }
+    let mut stream = socket::connect(&files.directory, CONTROL).map_err(ClientError::Unreachable)?;
+    stream.set_read_timeout(Some(patience)).map_err(broken)?;
     stream.write_all(&line).map_err(broken)?;
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer).map_err(|error| {

@@ -2,18 +2,19 @@
 //!
 //! A daemon keeps one pump alive. When the pump dies, it ends what the pump left, and spawns another one: at
 //! once if the dead one had run for long enough, else after a pause that grows. With `keep` it ends nothing: the next
-//! pump takes the process over, also when the group is ending and the dead pump had not finished that. No I/O, no
-//! clock, no pid.
+//! pump takes the process over, also when the group is ending and the dead pump had not finished that. A reload is
+//! the same with another set-up: the pump yields, one with the new set-up is tried, and if that one dies before its
+//! monitors are ready, the old set-up is restored. No I/O, no clock, no pid.
 
 use crate::backoff::pause;
 use crate::launch::Policy;
 use crate::lifecycle::{KILL_AGAIN, TERM_GRACE};
+use crate::reload::{trial_timeout, yield_timeout};
 use crate::state::State;
 use std::time::Duration;
 
 /// How many pumps may try in a row to end a group in order, with everything delivered.
 const MOST_TRIES: u8 = 3;
-
 /// Where in its life the daemon is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Phase {
@@ -55,6 +56,10 @@ pub(crate) enum Event {
     ShutdownAsked,
     /// A restart of the process is wanted while no pump lives.
     RestartAsked,
+    /// Another set-up is wanted.
+    ReloadAsked,
+    /// The pump says that its monitors are ready.
+    PumpReady,
     /// This daemon got SIGTERM.
     Terminated,
     /// This daemon got SIGINT or SIGHUP.
@@ -69,11 +74,23 @@ pub(crate) enum Timer {
     Stop,
     Backoff,
     Term,
+    Reload,
 }
 
 impl Timer {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Stop, Self::Backoff, Self::Term];
+    pub(crate) const ALL: [Self; 4] = [Self::Stop, Self::Backoff, Self::Term, Self::Reload];
+}
+
+/// How far a reload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Reload {
+    /// There is none.
+    None,
+    /// The pump was asked to yield.
+    Yielding,
+    /// A pump with the new set-up lives, its monitors are not ready.
+    Trying,
 }
 
 /// How a daemon leaves.
@@ -105,6 +122,20 @@ pub(crate) enum Action {
     Arm(Timer, Duration),
     Disarm(Timer),
     State(State),
+    /// The reload is under way.
+    AcceptReload,
+    /// The reload is not possible.
+    RefuseReload,
+    /// Tell the pump to make way for another one.
+    YieldPump,
+    /// The next pump is started with the new set-up.
+    Replace,
+    /// The new set-up works: it is the group's from now on.
+    Settle,
+    /// The new set-up does not work: the next pump is started with the old one.
+    Restore,
+    /// The new set-up was not tried: the group is ending.
+    AbandonReload,
     Leave(Outcome),
 }
 
@@ -122,6 +153,7 @@ pub(crate) struct Life {
     pump_terminated: bool,
     /// Pumps that have tried to end the group.
     tries: u8,
+    reload: Reload,
 }
 
 impl Life {
@@ -139,9 +171,16 @@ impl Life {
             terminated: false,
             pump_terminated: false,
             tries: 0,
+            reload: Reload::None,
         };
         let actions = if succeeding { Vec::new() } else { vec![Action::SpawnPump] };
         (life, actions)
+    }
+
+    /// Begins with a pump that lives: the daemon before was this process.
+    pub(crate) fn renewed(policy: Policy) -> Self {
+        let (life, _) = Self::new(policy, true, false);
+        life
     }
 
     /// Where in its life the daemon is.
@@ -157,6 +196,11 @@ impl Life {
     /// Whether the group is about to end as it was asked to.
     pub(crate) fn is_stopping(&self) -> bool {
         self.ending && !self.failed
+    }
+
+    /// Whether the pump was asked to yield.
+    pub(crate) fn is_yielding(&self) -> bool {
+        self.reload == Reload::Yielding
     }
 
     /// Unstable deaths in a row, which the pumps count on.
@@ -213,6 +257,13 @@ impl Life {
                 out.push(Action::Disarm(Timer::Backoff));
                 self.spawn(out);
             }
+            Event::ReloadAsked => self.reload_asked(out),
+            Event::PumpReady if self.reload == Reload::Trying => {
+                self.reload = Reload::None;
+                self.unstable = 0;
+                out.push(Action::Disarm(Timer::Reload));
+                out.push(Action::Settle);
+            }
             Event::Terminated => self.terminated(out),
             Event::Interrupted if self.phase == Phase::Up && !self.ending => self.go(Outcome::Killed, out),
             Event::Interrupted if self.phase == Phase::Pausing && self.policy.keeps() => {
@@ -228,7 +279,63 @@ impl Life {
             | Event::PumpNotStarted { .. }
             | Event::Swept
             | Event::Flooded
+            | Event::PumpReady
             | Event::RestartAsked => {}
+        }
+    }
+
+    fn reload_asked(&mut self, out: &mut Vec<Action>) {
+        let is_possible = self.policy.keeps() && self.executed && !self.ending && self.reload == Reload::None;
+        match self.phase {
+            Phase::Up if is_possible => {
+                self.reload = Reload::Yielding;
+                out.push(Action::AcceptReload);
+                out.push(Action::YieldPump);
+                out.push(Action::Arm(Timer::Reload, yield_timeout(&self.policy)));
+            }
+            Phase::Pausing if is_possible => {
+                out.push(Action::AcceptReload);
+                out.push(Action::Disarm(Timer::Backoff));
+                self.try_new(out);
+            }
+            Phase::Up | Phase::Pausing | Phase::Succeeding | Phase::Sweeping | Phase::Over => {
+                out.push(Action::RefuseReload);
+            }
+        }
+    }
+
+    /// Starts a pump with the new set-up.
+    fn try_new(&mut self, out: &mut Vec<Action>) {
+        self.reload = Reload::Trying;
+        out.push(Action::Replace);
+        out.push(Action::Arm(Timer::Reload, trial_timeout(&self.policy)));
+        self.spawn(out);
+    }
+
+    /// The pump is gone: what that means for a reload. True: its successor is started.
+    fn reload_goes_on(&mut self, out: &mut Vec<Action>) -> bool {
+        match self.reload {
+            Reload::None => false,
+            Reload::Yielding if self.ending => {
+                self.reload = Reload::None;
+                out.push(Action::Disarm(Timer::Reload));
+                out.push(Action::AbandonReload);
+                false
+            }
+            // However it died: a pump whose monitors crash may be why the reload is wanted.
+            Reload::Yielding => {
+                self.try_new(out);
+                true
+            }
+            Reload::Trying => {
+                self.reload = Reload::None;
+                out.push(Action::Disarm(Timer::Reload));
+                out.push(Action::Restore);
+                if !self.ending {
+                    self.spawn(out);
+                }
+                !self.ending
+            }
         }
     }
 
@@ -241,6 +348,9 @@ impl Life {
 
     fn pump_died(&mut self, last: (Duration, u16), unfinished: bool, out: &mut Vec<Action>) {
         self.last = last;
+        if self.reload_goes_on(out) {
+            return;
+        }
         if !self.policy.keeps() || !self.executed || self.failed {
             self.sweep(out)
         } else if !self.ending {
@@ -343,7 +453,10 @@ impl Life {
             Timer::Term if self.phase == Phase::Up => self.go(Outcome::Killed, out),
             // No pump lives that could execute a new daemon.
             Timer::Term => self.end(out),
-            Timer::Stop | Timer::Backoff => {}
+            Timer::Reload if self.phase == Phase::Up && self.reload != Reload::None => {
+                out.push(Action::KillPump);
+            }
+            Timer::Stop | Timer::Backoff | Timer::Reload => {}
         }
     }
 

@@ -66,6 +66,11 @@ impl Tail {
         crate::places::last_line(&self.bytes)
     }
 
+    /// The newest bytes, no more than the limit.
+    pub(super) fn newest(&self) -> &[u8] {
+        &self.bytes[self.bytes.len().saturating_sub(self.limit)..]
+    }
+
     /// Forgets everything, for the next pump.
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.limit as u64);

@@ -43,6 +43,8 @@ pub(crate) enum Phase {
     Held,
     /// The monitors end in order.
     Finishing,
+    /// The monitors end in order, and all else is left as it is to another pump.
+    Yielding,
     /// This pump has left.
     Over,
 }
@@ -74,6 +76,8 @@ pub(crate) enum Event {
     ShutdownAsked,
     /// The end of the process is wanted at once.
     KillAsked,
+    /// Another pump is wanted in this one's place.
+    YieldAsked,
     /// The daemon is gone.
     DaemonDied,
     /// This pump could not become the daemon.
@@ -125,6 +129,8 @@ pub(crate) enum Outcome {
     Killed,
     /// A new daemon was started, which starts a new pump.
     HandedOver,
+    /// The monitors have ended, or hang; the daemon starts another pump, which takes the process over.
+    Yielded,
 }
 
 /// What to do.
@@ -142,6 +148,8 @@ pub(crate) enum Action {
     },
     /// Tell whoever waits for it that the group is there.
     ReportStarted,
+    /// Tell the daemon that the monitors are ready.
+    ReportReady,
     /// Give the monitors what the dead process wrote, then its end.
     TellExited,
     /// Send the stop signal to the process group.

@@ -122,24 +122,63 @@ pub fn check_all(
     raw: &[RawOption],
     context: &CheckContext<'_>,
 ) -> Result<Vec<Checked>, CheckError> {
-    options::unique_labels(specs.iter().map(|spec| spec.label.as_str()))?;
-    let paths = specs.iter().map(|spec| spec.resolve(context.directory, context.search));
-    let paths = paths.collect::<Result<Vec<_>, _>>()?;
-    let monitors: Vec<(&str, &Path)> =
-        specs.iter().zip(&paths).map(|(spec, path)| (spec.label.as_str(), path.as_path())).collect();
-    let mut helpers =
-        describe_each(context.executable, Some(context.directory), &monitors, context.max_level)?;
-    let described: Vec<(Description, Identity)> =
-        helpers.iter().filter_map(|helper| helper.described().cloned()).collect();
-    let targets: Vec<Target<'_>> = monitors
-        .iter()
-        .zip(&described)
-        .map(|(&(label, _), (description, _))| Target { label, declared: description.options.as_deref() })
-        .collect();
-    let routed = options::route(raw, &targets, context.directory, &options::read_bounded)?;
-    check_each(context.executable, &monitors, &mut helpers, &routed, context.settings)?;
-    let passed = monitors.iter().zip(described).zip(routed);
-    Ok(passed.map(|((&(label, path), described), options)| record(label, path, described, options)).collect())
+    Checking::begin(specs, context)?.finish(raw, context).map(|(checked, _)| checked)
+}
+
+/// The monitors of a start, each being loaded in a helper process. Dropping this kills them.
+#[derive(Debug)]
+pub(crate) struct Checking {
+    paths: Vec<(String, PathBuf)>,
+    helpers: Vec<Helper>,
+}
+
+/// Helpers that have been killed; dropping this waits until they are gone.
+#[derive(Debug)]
+pub(crate) struct Leftovers {
+    _helpers: Vec<Helper>,
+}
+
+impl Checking {
+    /// Finds the monitors and starts the helpers.
+    pub(crate) fn begin(specs: &[Spec], context: &CheckContext<'_>) -> Result<Self, CheckError> {
+        options::unique_labels(specs.iter().map(|spec| spec.label.as_str()))?;
+        let resolve =
+            |spec: &Spec| Ok((spec.label.clone(), spec.resolve(context.directory, context.search)?));
+        let paths = specs.iter().map(resolve).collect::<Result<Vec<_>, CheckError>>()?;
+        let mut checking = Self { paths, helpers: Vec::new() };
+        checking.helpers =
+            start_each(context.executable, Some(context.directory), &checking.monitors(), context.max_level)?;
+        Ok(checking)
+    }
+
+    /// Waits until the helpers have described the libraries, gives them the options, and lets them judge these.
+    pub(crate) fn finish(
+        mut self,
+        raw: &[RawOption],
+        context: &CheckContext<'_>,
+    ) -> Result<(Vec<Checked>, Leftovers), CheckError> {
+        let mut helpers = std::mem::take(&mut self.helpers);
+        let monitors = self.monitors();
+        hear_each(context.executable, &monitors, &mut helpers)?;
+        let described: Vec<(Description, Identity)> =
+            helpers.iter().filter_map(|helper| helper.described().cloned()).collect();
+        let targets: Vec<Target<'_>> = monitors
+            .iter()
+            .zip(&described)
+            .map(|(&(label, _), (description, _))| Target { label, declared: description.options.as_deref() })
+            .collect();
+        let routed = options::route(raw, &targets, context.directory, &options::read_bounded)?;
+        check_each(context.executable, &monitors, &mut helpers, &routed, context.settings)?;
+        helpers.iter().for_each(Helper::kill);
+        let passed = monitors.iter().zip(described).zip(routed);
+        let checked =
+            passed.map(|((&(label, path), described), options)| record(label, path, described, options));
+        Ok((checked.collect(), Leftovers { _helpers: helpers }))
+    }
+
+    fn monitors(&self) -> Vec<(&str, &Path)> {
+        self.paths.iter().map(|(label, path)| (label.as_str(), path.as_path())).collect()
+    }
 }
 
 /// Loads one library in a helper process and says what it is.
@@ -187,8 +226,20 @@ fn record(
     Checked { label: label.to_owned(), path: path.to_owned(), identity, name, version, door, options }
 }
 
-/// Judges every file here, where it costs microseconds, and then loads all of them in helpers.
+/// Loads all of the monitors in helpers and hears what they are.
 fn describe_each(
+    executable: &Path,
+    directory: Option<&Path>,
+    monitors: &[(&str, &Path)],
+    max_level: LevelFilter,
+) -> Result<Vec<Helper>, CheckError> {
+    let mut helpers = start_each(executable, directory, monitors, max_level)?;
+    hear_each(executable, monitors, &mut helpers)?;
+    Ok(helpers)
+}
+
+/// Judges every file here, where it costs microseconds, and then has all of them loaded in helpers.
+fn start_each(
     executable: &Path,
     directory: Option<&Path>,
     monitors: &[(&str, &Path)],
@@ -201,9 +252,16 @@ fn describe_each(
         Helper::start(executable, directory, monitor, max_level)
             .map_err(|source| failed(executable, monitor, Failure::Helper { source }))
     };
-    let mut helpers = monitors.iter().map(start).collect::<Result<Vec<_>, _>>()?;
-    exchange(&mut helpers).map_err(|(at, failure)| failed(executable, monitors[at], failure))?;
-    Ok(helpers)
+    monitors.iter().map(start).collect()
+}
+
+/// Waits for the answers of all helpers.
+fn hear_each(
+    executable: &Path,
+    monitors: &[(&str, &Path)],
+    helpers: &mut [Helper],
+) -> Result<(), CheckError> {
+    exchange(helpers).map_err(|(at, failure)| failed(executable, monitors[at], failure))
 }
 
 fn check_each(
@@ -218,7 +276,7 @@ fn check_each(
             .check(options, settings)
             .map_err(|source| failed(executable, monitor, Failure::Helper { source }))?;
     }
-    exchange(helpers).map_err(|(at, failure)| failed(executable, monitors[at], failure))
+    hear_each(executable, monitors, helpers)
 }
 
 fn judge_file(path: &Path) -> Result<(), LoadError> {

@@ -5,13 +5,15 @@
 
 #![expect(unsafe_code, reason = "texts arrive as pointer and length, and the context as a bare pointer")]
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{CStr, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use immortal_monitor_api::abi;
 use log::{Level, LevelFilter};
+
+use super::LastCrash;
 
 /// One consistent snapshot of the group's pids; `None` where there is no such process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,6 +51,10 @@ pub trait Services: Send + Sync {
     fn durable(&self, stream: u32, offset: u64);
     /// A value of the monitor's own for `status`; an empty one removes it.
     fn report(&self, key: &[u8], value: &[u8]);
+    /// How a pump or a daemon of the group died last, if one did.
+    fn last_crash(&self) -> Option<LastCrash> {
+        None
+    }
 }
 
 /// The services of one instance as its monitor sees them. Lives for ever.
@@ -275,7 +281,16 @@ extern "C" fn report(ctx: *mut c_void, key: abi::Str, value: abi::Str) {
     guarded(ctx, (), |context| context.services.report(bytes(key), bytes(value)));
 }
 
-/// There is none yet.
-extern "C" fn get_extension(_ctx: *mut c_void, _name: *const c_char) -> *const c_void {
-    std::ptr::null()
+extern "C" fn get_extension(ctx: *mut c_void, name: *const c_char) -> *const c_void {
+    if name.is_null() {
+        return std::ptr::null();
+    }
+    // SAFETY: not null, and by the boundary's rules a NUL-terminated text until the callback returns.
+    let name = unsafe { CStr::from_ptr(name) };
+    guarded(ctx, std::ptr::null(), |context| match name {
+        name if name == abi::EXTENSION_CRASH => {
+            context.services.last_crash().map_or(std::ptr::null(), LastCrash::as_ptr)
+        }
+        _ => std::ptr::null(),
+    })
 }

@@ -32,6 +32,8 @@ pub enum Why {
     PumpRestart,
     /// The daemon died.
     DaemonRestart,
+    /// The monitors were reloaded; nothing died.
+    Reload,
 }
 
 /// Argument of [`Instance::setup`].
@@ -231,6 +233,7 @@ impl Instance {
                 Why::PumpStart => abi::WHY_PUMP_START,
                 Why::PumpRestart => abi::WHY_PUMP_RESTART,
                 Why::DaemonRestart => abi::WHY_DAEMON_RESTART,
+                Why::Reload => abi::WHY_RELOAD,
             },
             flags: if args.kept { abi::FLAG_KEPT } else { 0 },
             process_pid: args.process_pid.unwrap_or(0),

@@ -1,5 +1,6 @@
 //! How a pump begins: takes over what it was given, lays the program out, and starts its relay.
 
+use super::deadline::Deadline;
 use super::intake::Intake;
 use super::mail::Mail;
 use super::{FAILED, Pump, Started, crash_file, relay, sink};
@@ -9,6 +10,7 @@ use crate::ending::Ending;
 use crate::frames::Link;
 use crate::launch::{Limit, Program, Strategy, number};
 use crate::lifecycle::{Inherited, Lifecycle, Timer};
+use crate::loader::LastCrash;
 use crate::notify::Ear;
 use crate::program;
 use crate::role::{self, Group, RoleError, attempt};
@@ -73,7 +75,7 @@ impl Pump {
             None => attempt("open /dev/null", fd::null())?,
         };
         let kept = Kept::find(&group);
-        let mail = attempt("make the letter boxes", Mail::new(group.launch.monitors.len(), group.page))?;
+        let mail = attempt("make the letter boxes", Mail::new(group.launch.monitors.len() + 1, group.page))?;
         let mail = Arc::new(mail);
         let start = relay_start(&mut group, &mail, &environment, kept.as_ref())?;
         let thread = std::thread::Builder::new().name("relay".into()).spawn(move || relay::run(start));
@@ -100,9 +102,12 @@ impl Pump {
             }
             None => (None, None),
         };
+        let deadline = group.launch.policy.hook_timeout.map(|within| Deadline::new(within, Instant::now()));
         let mut pump = Self {
             group,
             lifecycle,
+            deadline,
+            began: Instant::now(),
             prepared,
             stdin,
             mail,
@@ -123,6 +128,7 @@ impl Pump {
             executed: page.executed(),
             restarting: Vec::new(),
             stopping: Vec::new(),
+            reloading: Vec::new(),
             verdict: Verdict::Other,
             failure: None,
             last_status: FAILED,
@@ -211,12 +217,14 @@ fn relay_start(
         page,
         settings: Arc::new(launch.settings(environment)),
         monitors: launch.monitors.clone(),
+        aside: page.aside(),
         executable: role::own_executable(),
         intake,
         sinks,
         why,
         message,
         cut_bytes,
+        last_crash: group.crash.as_ref().map(LastCrash::lend),
         kept: kept.map(|kept| relay::KeptProcess {
             pid: kept.started.pid,
             restarts: u32::try_from(page.restarts()).unwrap_or(u32::MAX),

@@ -2,13 +2,15 @@
 
 use super::mail::Command;
 use super::{FAILED, Pump, Started};
-use crate::delivery::Verdict;
+use crate::crash::{self, Crash};
+use crate::delivery::{Moment, Verdict};
 use crate::frames::Frame;
 use crate::launch::{Strategy, number};
 use crate::lifecycle::{Action, Event, FINISH_TIMEOUT, Outcome, Timer};
 use crate::notify;
+use crate::reload;
 use crate::role::{Extra, Role};
-use crate::state::{Member, State};
+use crate::state::{Member, ReloadState, State};
 use crate::sys::family::{self, Exit};
 use crate::sys::{clock, fd, limits, spawn};
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,6 +33,13 @@ impl Pump {
             Action::Spawn => self.spawn(),
             Action::TellSpawned { respawn } => self.tell_spawned(respawn),
             Action::ReportStarted => self.report_started(),
+            Action::ReportReady => {
+                if self.group.before.take().is_some() {
+                    // From now on a daemon that this pump becomes is one of the new set-up.
+                    page.set_reload_state(ReloadState::Ready);
+                }
+                self.tell(&Frame::Ready);
+            }
             Action::TellExited => self.tell_exited(),
             Action::Signal => self.ending.signal(pid),
             Action::Kill => {
@@ -120,9 +129,11 @@ impl Pump {
             parent_death_signal: (!keeps).then_some(self.group.launch.policy.stop_signal),
             pid_slot: Some(page.slot(Member::Process)),
         };
+        // Before: a run is never said to be shorter than it was.
+        let at = Instant::now();
         match spawn::spawn(&child) {
             Ok(pid) => {
-                self.process = Some(Started { pid, at: Instant::now() });
+                self.process = Some(Started { pid, at });
                 self.watch = family::watch(pid);
                 self.adopted = false;
                 self.executed = true;
@@ -221,6 +232,7 @@ impl Pump {
 
     pub(super) fn reap(&mut self) {
         self.dead = None;
+        self.watch = None;
         self.group.page.set_member(Member::Process, 0);
         // Not a moment before: with the old process still there, the next pump would take it over.
         self.group.page.set_restart_wanted(false);
@@ -231,6 +243,31 @@ impl Pump {
         } else {
             family::reap(process.pid);
         }
+    }
+
+    /// Nobody knows how a daemon died, for nobody is its parent.
+    pub(super) fn note_daemons_death(&mut self) {
+        let page = self.group.page;
+        if !page.executed() || self.lifecycle.is_ending() {
+            return;
+        }
+        let moment = Moment { in_hook: None, ..page.delivery().moment() };
+        let stable = self.began.elapsed() >= self.group.launch.policy.stable;
+        let crash = Crash::new(Role::Daemon, page.pids().daemon, moment);
+        let crash = crash.after(self.group.crash.as_ref(), stable).by_hook(false);
+        self.group.note_crash(crash);
+    }
+
+    /// How this pump itself dies, if nobody is there to note it.
+    fn note_own_death(&mut self) {
+        let moment = self.group.page.delivery().moment();
+        let exit = Exit { code: Some(i32::from(FAILED)), ..Exit::default() };
+        let crash = Crash::new(Role::Pump, nix::unistd::getpid().as_raw(), moment)
+            .ended(exit)
+            .in_hook(moment, |index| crash::label_of(&self.group.launch.monitors, index))
+            .by_hook(self.verdict == Verdict::Hook)
+            .said(&self.group.last_stderr());
+        self.group.note_crash(crash);
     }
 
     /// Executes the daemon in this process: it stays the process's parent, and the new pump is its child.
@@ -253,6 +290,7 @@ impl Pump {
             log::debug!("restoring the limit of file sizes: {error}");
         }
         let watch = self.watch.as_ref().and_then(|watch| watch.try_clone().ok());
+        reload::hand_back(&self.group);
         let error = self.group.become_daemon(watch);
         log::error!("unable to become the daemon: {error}");
         page.set_why(why, cut_bytes);
@@ -272,7 +310,7 @@ impl Pump {
             // The writing end closes when this process is gone, and only then may the streams be read again.
             std::mem::forget(writer);
             let descriptors = vec![(reader.as_fd(), number::PREDECESSOR)];
-            self.group.start(Role::Daemon, Extra { descriptors, stderr: None, detached: true })
+            self.group.start(Role::Daemon, Extra { descriptors, detached: true, ..Extra::default() })
         });
         if let Err(error) = result {
             log::error!("unable to start a new daemon: {error}");
@@ -289,7 +327,8 @@ impl Pump {
             | Outcome::Failed
             | Outcome::GaveUp
             | Outcome::Killed
-            | Outcome::HandedOver => Verdict::Other,
+            | Outcome::HandedOver
+            | Outcome::Yielded => Verdict::Other,
         });
         let (status, text, hint) = self.failure.take().unwrap_or_else(|| {
             let name = &self.group.launch.name;
@@ -313,6 +352,9 @@ impl Pump {
             Outcome::Failed => {
                 page.set_reason(&text);
                 page.set_state(State::Failed, 0);
+                if !development {
+                    self.note_own_death();
+                }
                 self.tell(&Frame::Over { status: FAILED });
                 FAILED
             }
@@ -323,9 +365,10 @@ impl Pump {
                 FAILED
             }
             Outcome::Crashed | Outcome::Killed => FAILED,
-            Outcome::HandedOver => 0,
+            Outcome::HandedOver | Outcome::Yielded => 0,
         });
-        let replaced = matches!(outcome, Outcome::Crashed | Outcome::Killed | Outcome::HandedOver);
+        let replaced =
+            matches!(outcome, Outcome::Crashed | Outcome::Killed | Outcome::HandedOver | Outcome::Yielded);
         // Without an answer they ask the next pump.
         for client in std::mem::take(&mut self.restarting).into_iter().filter(|_| !replaced) {
             self.server.answer(client, Err("the group is ending".into()));
@@ -335,7 +378,7 @@ impl Pump {
         let files_go = match outcome {
             Outcome::StartFailed | Outcome::Ended => alone,
             Outcome::Failed | Outcome::GaveUp => development,
-            Outcome::Crashed | Outcome::Killed | Outcome::HandedOver => false,
+            Outcome::Crashed | Outcome::Killed | Outcome::HandedOver | Outcome::Yielded => false,
         };
         if files_go {
             self.group.remove_files();

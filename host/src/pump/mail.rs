@@ -5,7 +5,7 @@ use crate::sys::family::Exit;
 use crate::sys::wake::Waker;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +44,13 @@ pub(super) enum Notice {
     Shutdown,
 }
 
+/// The relay works, and the main thread may look how long its hooks take.
+const BUSY: u8 = 0;
+/// The relay rests: it calls no hook before it has said that it works again.
+const RESTING: u8 = 1;
+/// The same, and the main thread has stopped looking: it wants to be woken.
+const UNWATCHED: u8 = 2;
+
 /// The two letter boxes.
 #[derive(Debug)]
 pub(super) struct Mail {
@@ -59,6 +66,8 @@ pub(super) struct Mail {
     durable: Vec<[AtomicU64; 2]>,
     /// What the monitors report of themselves: label, key, value.
     reports: Mutex<Vec<(String, String, String)>>,
+    /// What the relay does, as one of the numbers above.
+    relay_state: AtomicU8,
     page: Page,
 }
 
@@ -72,6 +81,7 @@ impl Mail {
             ready: (0..monitor_count).map(|_| AtomicBool::new(false)).collect(),
             durable: (0..monitor_count).map(|_| Default::default()).collect(),
             reports: Mutex::default(),
+            relay_state: AtomicU8::new(BUSY),
             page,
         })
     }
@@ -114,6 +124,29 @@ impl Mail {
     /// Up to where a stream is safe with a monitor, if it says so.
     pub(super) fn durable(&self, monitor: usize, stream: usize) -> Option<u64> {
         self.durable.get(monitor)?.get(stream)?.load(Ordering::SeqCst).checked_sub(1)
+    }
+
+    /// The relay is about to wait for as long as it takes.
+    pub(super) fn rest(&self) {
+        self.relay_state.store(RESTING, Ordering::SeqCst);
+    }
+
+    /// The relay goes on.
+    pub(super) fn work(&self) {
+        if self.relay_state.swap(BUSY, Ordering::SeqCst) == UNWATCHED {
+            self.main.wake();
+        }
+    }
+
+    /// Stops looking if the relay rests; tells whether it does. It will wake the main thread.
+    pub(super) fn leave_resting(&self) -> bool {
+        let left = self.relay_state.compare_exchange(RESTING, UNWATCHED, Ordering::SeqCst, Ordering::SeqCst);
+        left.is_ok()
+    }
+
+    /// Whether the relay has gone on since [`Mail::leave_resting`].
+    pub(super) fn is_watched(&self) -> bool {
+        self.relay_state.load(Ordering::SeqCst) != UNWATCHED
     }
 
     /// Shows a monitor's value in `status`; an empty one removes it.

@@ -1,7 +1,7 @@
 //! What the pump offers to one monitor: its settings, the pids, and requests that take effect later.
 
 use super::mail::{Mail, Notice};
-use crate::loader::{Pids, Services, Settings};
+use crate::loader::{LastCrash, Pids, Services, Settings};
 use crate::state::Page;
 use immortal_monitor_api::abi;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ pub(super) struct Offer {
     pub(super) page: Page,
     pub(super) label: String,
     pub(super) index: usize,
+    pub(super) last_crash: Option<LastCrash>,
 }
 
 fn pid(pid: i32) -> Option<i32> {
@@ -71,5 +72,9 @@ impl Services for Offer {
 
     fn report(&self, key: &[u8], value: &[u8]) {
         self.mail.report(&self.label, &String::from_utf8_lossy(key), &String::from_utf8_lossy(value));
+    }
+
+    fn last_crash(&self) -> Option<LastCrash> {
+        self.last_crash
     }
 }

@@ -9,17 +9,18 @@
 //! delivers before an `exit` is what was in the streams at that moment, which is all that the dead process had
 //! written.
 
+use super::fallback;
 use super::intake::{Chunk, Intake, Taken};
 use super::mail::{Command, Mail, Notice};
 use super::offer::Offer;
 use super::sink::Sink;
 use crate::delivery::{Delivery, Hook};
 use crate::loader::{
-    self, Checked, Dispositions, Event, EventKind, Instance, Output, Readiness, Settings, SetupArgs, Stream,
-    Why,
+    self, Checked, Dispositions, Event, EventKind, Instance, LastCrash, Output, Readiness, Settings,
+    SetupArgs, Stream, Why,
 };
 use crate::recent::CHUNK_BYTES;
-use crate::state::Page;
+use crate::state::{Page, is_aside};
 use crate::sys::{clock, fd};
 use immortal_monitor_api::abi;
 use nix::errno::Errno;
@@ -43,6 +44,8 @@ pub(super) struct Start {
     pub(super) page: Page,
     pub(super) settings: Arc<Settings>,
     pub(super) monitors: Vec<Checked>,
+    /// Those that are set aside, a bit for each.
+    pub(super) aside: u64,
     /// The executable that runs the check of a library that has changed since the start.
     pub(super) executable: PathBuf,
     pub(super) intake: Intake,
@@ -51,6 +54,7 @@ pub(super) struct Start {
     pub(super) why: u32,
     pub(super) message: Vec<u8>,
     pub(super) cut_bytes: u64,
+    pub(super) last_crash: Option<LastCrash>,
     /// The process that was kept running, if it was.
     pub(super) kept: Option<KeptProcess>,
     /// Keeps an unattached pump's stderr within bounds.
@@ -78,6 +82,12 @@ struct Failure {
 impl From<loader::HookError> for Failure {
     fn from(error: loader::HookError) -> Self {
         Self { text: error.to_string(), hint: None, in_hook: true }
+    }
+}
+
+impl From<loader::CheckError> for Failure {
+    fn from(error: loader::CheckError) -> Self {
+        Self { text: loader::chain(&error), hint: error.hint(), in_hook: true }
     }
 }
 
@@ -126,30 +136,37 @@ impl Relay {
             sinks,
         };
         let dispositions = Dispositions::snapshot();
-        for (index, checked) in monitors.iter().enumerate() {
-            let library =
-                loader::load_trusted(checked, &executable, &settings, log::max_level()).map_err(|error| {
-                    Failure { text: loader::chain(&error), hint: error.hint(), in_hook: false }
-                })?;
+        let mut monitors: Vec<(usize, Checked)> =
+            monitors.into_iter().enumerate().filter(|(index, _)| !is_aside(start.aside, *index)).collect();
+        if monitors.is_empty() {
+            let index = usize::try_from(start.aside.count_ones()).unwrap_or(usize::MAX);
+            monitors.push((index, fallback::log(&settings, &executable)?));
+        }
+        for (index, checked) in &monitors {
+            let index = *index;
+            // Its constructors run when it is loaded.
+            relay.delivery.enter(index, Hook::Create);
+            let library = loader::load_trusted(checked, &executable, &settings, log::max_level())?;
             let offer = Offer {
                 mail: Arc::clone(&relay.mail),
                 settings: Arc::clone(&settings),
                 page,
                 label: checked.label.clone(),
                 index,
+                last_crash: start.last_crash,
             };
             let host = loader::publish(&checked.label, Arc::new(offer), log::max_level());
-            relay.delivery.enter(index, Hook::Create);
             let instance = Instance::create(&library, host, &checked.options)?;
             relay.delivery.leave();
             dispositions.restore_after(&checked.label);
             log::info!("monitor {} ({} {}) is loaded", checked.label, checked.name, checked.version);
             relay.seats.push(Seat { index, instance });
         }
-        let labels: Vec<String> = monitors.iter().map(|monitor| monitor.label.clone()).collect();
+        let labels: Vec<&str> = monitors.iter().map(|(_, monitor)| monitor.label.as_str()).collect();
         let why = match start.why {
             abi::WHY_PUMP_START => Why::PumpStart,
             abi::WHY_DAEMON_RESTART => Why::DaemonRestart,
+            abi::WHY_RELOAD => Why::Reload,
             _ => Why::PumpRestart,
         };
         let args = SetupArgs {
@@ -197,7 +214,10 @@ impl Relay {
         }
         while !pending.iter().all(|index| self.mail.is_ready(*index)) {
             let mut fds = [PollFd::new(self.mail.relay.as_fd(), PollFlags::POLLIN)];
-            wait(&mut fds, None).map_err(|error| broken("waiting for the monitors", error))?;
+            self.mail.rest();
+            let waited = wait(&mut fds, None);
+            self.mail.work();
+            waited.map_err(|error| broken("waiting for the monitors", error))?;
             self.mail.relay.clear();
         }
         if self.intake.has_spool() {
@@ -323,7 +343,8 @@ impl Relay {
         for stream in 0..2 {
             match self.pass_on(stream, CHUNK_BYTES)? {
                 Taken { count: 0, .. } => {}
-                Taken { count, room } if count == room => {
+                // A pipe of short lines is full before it holds as many bytes as it has room for.
+                Taken { count, room } if count > room - room / 8 => {
                     took = Took::Much;
                     self.grow(stream);
                 }
@@ -412,7 +433,15 @@ impl Relay {
             PollFd::new(self.intake.stream(1), PollFlags::POLLIN),
         ];
         let watched = if streams { 3 } else { 1 };
-        wait(&mut fds[..watched], within).map_err(|error| broken("waiting for output", error))?;
+        // A wait with an end is so short that nobody need know of it.
+        if within.is_none() {
+            self.mail.rest();
+        }
+        let waited = wait(&mut fds[..watched], within);
+        if within.is_none() {
+            self.mail.work();
+        }
+        waited.map_err(|error| broken("waiting for output", error))?;
         if fds[0].any() == Some(true) {
             self.mail.relay.clear();
         }

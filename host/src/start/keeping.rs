@@ -11,6 +11,18 @@ use std::os::fd::OwnedFd;
 /// set aside.
 const MOST: usize = MOST_MONITORS - 1;
 
+fn what() -> String {
+    "option --on-crash keep".to_owned()
+}
+
+/// Refuses more monitors than a group that keeps its process can have.
+pub(super) fn judge_count(policy: &Policy, monitors: usize) -> Result<(), StartError> {
+    if !policy.keeps() || monitors <= MOST {
+        return Ok(());
+    }
+    Err(StartError::Usage { what: what(), why: format!("a group has at most {MOST} monitors then") })
+}
+
 /// Makes the spool, if the process is to be kept.
 pub(super) fn spool(
     policy: &Policy,
@@ -20,17 +32,11 @@ pub(super) fn spool(
     if !policy.keeps() {
         return Ok(None);
     }
-    let what = || "option --on-crash keep".to_owned();
     if strategy != Strategy::Daemon {
         let why = format!("it needs --strategy daemon, and this is {}", strategy.name());
         return Err(StartError::Usage { what: what(), why });
     }
-    if monitors > MOST {
-        return Err(StartError::Usage {
-            what: what(),
-            why: format!("a group has at most {MOST} monitors then"),
-        });
-    }
+    judge_count(policy, monitors)?;
     let refuse = |why: &str| StartError::Role {
         status: 125,
         text: format!("{}: {why}", what()),
@@ -55,4 +61,43 @@ fn limited<T>(run: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
         crate::sys::limits::set_file_size(before)?;
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launch::OnCrash;
+
+    fn keep() -> Policy {
+        Policy { on_crash: OnCrash::Keep, ..Policy::default() }
+    }
+
+    fn refusal(result: Result<Option<OwnedFd>, StartError>) -> String {
+        result.expect_err("it is refused").to_string()
+    }
+
+    #[cfg(portable_path)]
+    #[test]
+    fn a_system_without_spool_or_subreaper_is_refused_in_one_line() {
+        let error = refusal(spool(&keep(), Strategy::Daemon, 1));
+        assert!(error.starts_with("option --on-crash keep: this system cannot hold"), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+
+    #[cfg(linux_path)]
+    #[test]
+    fn a_group_that_keeps_has_a_spool_and_no_other_has_one() {
+        assert!(matches!(spool(&keep(), Strategy::Daemon, MOST), Ok(Some(_))));
+        assert!(matches!(spool(&Policy::default(), Strategy::Daemon, 1), Ok(None)));
+    }
+
+    #[test]
+    fn other_strategies_and_too_many_monitors_are_refused() {
+        for strategy in [Strategy::Development, Strategy::Unattached] {
+            let error = refusal(spool(&keep(), strategy, 1));
+            assert!(error.contains(strategy.name()), "{error}");
+        }
+        let error = refusal(spool(&keep(), Strategy::Daemon, MOST + 1));
+        assert!(error.contains(&MOST.to_string()), "{error}");
+    }
 }

@@ -1,13 +1,14 @@
 //! From a group that was verified to one that runs: makes its files and descriptors, starts its first role, and
 //! waits for the word of it. A start that fails leaves nothing behind.
 
-use super::{GroupPids, StartError, Started, attempt, facts};
-use crate::attached::Attached;
+use super::{GroupPids, StartError, Started, attempt};
+use crate::attached::{Attached, Pipes};
+use crate::facts;
 use crate::frames::{Frame, Link};
 use crate::launch::{Launch, Strategy, number};
 use crate::loader::{self, chain};
 use crate::places::{self, GroupFiles, PlaceError};
-use crate::role::{Launching, Role};
+use crate::role::{Launching, Role, STDERR};
 use crate::state::{Member, Page};
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
@@ -16,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -70,11 +71,72 @@ impl Begun {
     }
 }
 
+/// The first role, started while it is not sure yet that there will be a group: it executes and gets ready, and
+/// then waits for its descriptors, without which it can do nothing. Dropping it calls the start off.
+pub(super) struct FirstRole {
+    role: Role,
+    pid: i32,
+    /// A child of ours, not of init.
+    is_child: bool,
+    /// To the role, until it has its descriptors.
+    link: Option<OwnedFd>,
+}
+
+impl FirstRole {
+    pub(super) fn start(group: &Verified) -> Result<Self, StartError> {
+        let strategy = group.launch.strategy;
+        let role = if strategy == Strategy::Daemon { Role::Daemon } else { Role::Pump };
+        let (ours, theirs) = attempt("make a socket pair", socket::pair())?;
+        let launching = Launching {
+            role,
+            name: &group.launch.name,
+            executable: group.executable.clone(),
+            environment: &group.inherited,
+            page: None,
+        };
+        let is_child = strategy == Strategy::Development;
+        let pid = launching.start(vec![(theirs.as_fd(), number::LINK)], None, !is_child);
+        let pid = attempt("start the group", pid)?;
+        Ok(Self { role, pid, is_child, link: Some(ours) })
+    }
+
+    /// Gives it its descriptors, with which the group begins to live; returns the link, and the role's pid.
+    fn hand_over(
+        mut self,
+        page: Page,
+        descriptors: &[(BorrowedFd<'_>, RawFd)],
+    ) -> Result<(Link, i32), StartError> {
+        page.set_member(self.role.member(), self.pid);
+        if let Some(link) = &self.link {
+            attempt("hand over the descriptors", socket::send_descriptors(link, descriptors))?;
+        }
+        let link = self.link.take().expect("it is taken here and when this is dropped");
+        Ok((attempt("keep the link", Link::new(link))?, self.pid))
+    }
+}
+
+impl Drop for FirstRole {
+    fn drop(&mut self) {
+        if self.link.take().is_none() {
+            return;
+        }
+        if self.is_child {
+            family::wait(self.pid);
+        } else {
+            wait_until_gone(&[self.pid]);
+        }
+    }
+}
+
 impl Verified {
-    pub(super) fn launch(mut self, signals: Option<&mut Signals>) -> Result<Started, StartError> {
+    pub(super) fn launch(
+        mut self,
+        first: FirstRole,
+        signals: Option<&mut Signals>,
+    ) -> Result<Started, StartError> {
         let mut begun = Begun::new(&self.launch.name, self.launch.strategy)?;
         begun.page.set_member(Member::Launcher, nix::unistd::getpid().as_raw());
-        let result = self.launch_in(&mut begun, signals);
+        let result = self.launch_in(first, &mut begun, signals);
         if result.is_err() {
             begun.remove();
         }
@@ -82,7 +144,12 @@ impl Verified {
         result
     }
 
-    fn launch_in(&mut self, begun: &mut Begun, signals: Option<&mut Signals>) -> Result<Started, StartError> {
+    fn launch_in(
+        &mut self,
+        first: FirstRole,
+        begun: &mut Begun,
+        signals: Option<&mut Signals>,
+    ) -> Result<Started, StartError> {
         let strategy = self.launch.strategy;
         if let Some((files, _)) = &begun.files {
             self.launch.directory = Some(files.directory.clone().into_os_string().into_vec());
@@ -96,7 +163,6 @@ impl Verified {
                 attempt("give the streams to the user", fd::give(writer, identity.uid, identity.gid))?;
             }
         }
-        let (ours, theirs) = attempt("make a socket pair", socket::pair())?;
         let mut descriptors = vec![
             (launch.as_fd(), number::LAUNCH),
             (begun.page_file.as_fd(), number::PAGE),
@@ -104,30 +170,19 @@ impl Verified {
             (streams[0].1.as_fd(), number::STDOUT.1),
             (streams[1].0.as_fd(), number::STDERR.0),
             (streams[1].1.as_fd(), number::STDERR.1),
-            (theirs.as_fd(), number::LINK),
         ];
         descriptors.extend(begun.files.as_ref().map(|(_, lock)| (lock.as_fd(), number::LOCK)));
         descriptors.extend(self.spool.as_ref().map(|fd| (fd.as_fd(), number::SPOOL)));
         descriptors.extend(begun.listener.as_ref().map(|fd| (fd.as_fd(), number::LISTENER)));
-        let launching = Launching {
-            role: if strategy == Strategy::Daemon { Role::Daemon } else { Role::Pump },
-            name: &self.launch.name,
-            executable: self.executable.clone(),
-            environment: &self.inherited,
-            page: begun.page,
-        };
-        let mut attached = None;
-        let stderr_file;
+        let (pipes, stderr_file);
         match strategy {
             Strategy::Development => {
-                let parts = attempt("make the pipes of the parent", Attached::pipes(self.relay))?;
-                descriptors.extend(parts.descriptors());
-                let stderr = parts.stderr();
-                let pump = launching.start(descriptors, Some(stderr), false);
-                let pump = attempt("start the pump", pump)?;
-                attached = Some((parts, pump));
+                pipes = Some(attempt("make the pipes of the parent", Attached::pipes(self.relay))?);
+                descriptors.extend(pipes.iter().flat_map(Pipes::descriptors));
+                descriptors.extend(pipes.iter().map(|pipes| (pipes.stderr(), STDERR)));
             }
             Strategy::Unattached | Strategy::Daemon => {
+                pipes = None;
                 stderr_file = match (&begun.files, strategy) {
                     (Some((files, _)), Strategy::Unattached) => {
                         let open = File::options().append(true).read(true).create(true).open(files.stderr());
@@ -136,12 +191,12 @@ impl Verified {
                     (Some(_) | None, _) => None,
                 };
                 let stderr = stderr_file.as_ref().map(|file| file.as_fd());
-                descriptors.extend(stderr.map(|fd| (fd, number::CRASH)));
-                attempt("start the group", launching.start(descriptors, stderr, true))?;
+                descriptors.extend(stderr.into_iter().flat_map(|fd| [(fd, STDERR), (fd, number::CRASH)]));
             }
         }
-        drop(theirs);
-        let mut link = attempt("keep the link", Link::new(ours))?;
+        let (mut link, pid) = first.hand_over(begun.page, &descriptors)?;
+        drop(descriptors);
+        let attached = pipes.map(|pipes| (pipes, pid));
         match attempt("wait for the group", wait_for_result(&mut link, signals))? {
             Some(Frame::Started { process_pid, pump_pid, daemon_pid }) => {
                 let daemon = (daemon_pid != 0).then_some(daemon_pid);
@@ -150,7 +205,8 @@ impl Verified {
                 Ok(Started { name: self.launch.name.clone(), pids, attached })
             }
             failed => {
-                wait_until_gone(begun.page);
+                let pids = begun.page.pids();
+                wait_until_gone(&[pids.pump, pids.daemon]);
                 let stderr = attached.map(|(parts, pump)| parts.give_up(pump));
                 let line = match (stderr, &begun.files) {
                     (Some(text), _) => places::last_line(&text),
@@ -193,7 +249,11 @@ fn wait_for_result(link: &mut Link, mut signals: Option<&mut Signals>) -> io::Re
                 | Frame::Over { .. }
                 | Frame::Reap { .. }
                 | Frame::Stop
-                | Frame::Kill => {}
+                | Frame::Kill
+                | Frame::Reload { .. }
+                | Frame::ReloadAnswer { .. }
+                | Frame::Yield
+                | Frame::Ready => {}
             }
         }
         if gone {
@@ -207,11 +267,10 @@ fn wait_for_result(link: &mut Link, mut signals: Option<&mut Signals>) -> io::Re
     }
 }
 
-/// The roles have closed everything; they are gone within a moment.
-fn wait_until_gone(page: Page) {
-    let pids = page.pids();
+/// These roles have closed everything; they are gone within a moment.
+fn wait_until_gone(pids: &[i32]) {
     let patience = Instant::now() + Duration::from_secs(2);
-    while [pids.pump, pids.daemon].iter().any(|pid| family::runs(*pid, 0)) && Instant::now() < patience {
+    while pids.iter().any(|pid| family::runs(*pid, 0)) && Instant::now() < patience {
         std::thread::sleep(Duration::from_millis(1));
     }
 }

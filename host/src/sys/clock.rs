@@ -1,5 +1,6 @@
 //! The two clocks: one to measure spans with, one to say when something was.
 
+use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
@@ -11,6 +12,11 @@ fn read(clock: ClockId) -> Duration {
 /// Reads `CLOCK_MONOTONIC`, in nanoseconds.
 pub(crate) fn monotonic_ns() -> u64 {
     u64::try_from(read(ClockId::CLOCK_MONOTONIC).as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A moment of the wall clock as people and programs write it, in UTC.
+pub(crate) fn rfc3339(wall_ns: u64) -> String {
+    Timestamp::from_nanosecond(i128::from(wall_ns)).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
 }
 
 /// Reads the wall clock, in nanoseconds since 1970-01-01 UTC.

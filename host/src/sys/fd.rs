@@ -8,7 +8,11 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+/// Numbers at or above this one are used for the moment in which descriptors change places.
+pub(super) const PARKED: RawFd = 32;
 
 /// Makes a pipe: reading end, writing end.
 pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -48,6 +52,12 @@ pub(crate) fn adopt(number: RawFd) -> Option<OwnedFd> {
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     set_close_on_exec(&fd).ok()?;
     Some(fd)
+}
+
+/// Makes this the process's stderr.
+pub(crate) fn replace_stderr(fd: OwnedFd) -> io::Result<()> {
+    nix::unistd::dup2_stderr(fd)?;
+    Ok(())
 }
 
 /// Opens `/dev/null` for reading and writing.
@@ -116,6 +126,41 @@ pub(crate) fn duplicate_to(fd: impl AsFd, number: RawFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Opens a file only in order to execute it, by [`path_of`], and under a number that stays free of whatever a child
+/// is given before it executes.
+pub(crate) fn open_to_execute(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    #[cfg(target_os = "linux")]
+    let file = File::options().read(true).custom_flags(libc::O_PATH).open(path)?;
+    #[cfg(not(target_os = "linux"))]
+    let file = File::options().read(true).custom_flags(0).open(path)?;
+    let number = fcntl(&file, FcntlArg::F_DUPFD_CLOEXEC(PARKED))?;
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) }.into())
+}
+
+/// A path that leads to an open file, whatever its own path holds now.
+pub(crate) fn path_of(fd: impl AsFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
+}
+
+/// Gives descriptors their numbers, whatever was there before and whichever of them have numbers of others. For a
+/// process that is about to execute another program: all are left open over that, and so are the standard ones, and
+/// no others.
+pub(crate) fn place(descriptors: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<()> {
+    let park = |(fd, number): &(BorrowedFd<'_>, RawFd)| {
+        let parked = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(PARKED))?;
+        // SAFETY: the kernel has just made this descriptor for us alone.
+        Ok((unsafe { OwnedFd::from_raw_fd(parked) }, *number))
+    };
+    let parked: Vec<(OwnedFd, RawFd)> = descriptors.iter().map(park).collect::<io::Result<_>>()?;
+    for (fd, number) in &parked {
+        duplicate_to(fd, *number)?;
+    }
+    let numbers: Vec<RawFd> = descriptors.iter().map(|(_, number)| *number).collect();
+    inherit_only(&numbers)
+}
+
 /// Takes a number that nobody has yet.
 pub(crate) fn reserve(number: RawFd) -> io::Result<OwnedFd> {
     let null = null()?;
@@ -124,7 +169,7 @@ pub(crate) fn reserve(number: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// Leaves these descriptors and the standard ones open over an exec, and no others.
-pub(crate) fn inherit_only(numbers: &[RawFd]) -> io::Result<()> {
+fn inherit_only(numbers: &[RawFd]) -> io::Result<()> {
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
             continue;

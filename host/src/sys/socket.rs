@@ -1,8 +1,11 @@
 //! Unix sockets, at paths of any length.
 
+#![expect(unsafe_code, reason = "descriptors that a message brought belong to nobody yet")]
+
+use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
@@ -16,6 +19,55 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     super::fd::set_close_on_exec(&one)?;
     super::fd::set_close_on_exec(&other)?;
     Ok((one, other))
+}
+
+/// Sends descriptors with the numbers that they are known by, as one message.
+pub(crate) fn send_descriptors(socket: impl AsFd, descriptors: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<()> {
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    let numbers = descriptors.iter().map(|(_, number)| u8::try_from(*number));
+    let numbers: Vec<u8> = numbers.collect::<Result<_, _>>().map_err(io::Error::other)?;
+    let fds: Vec<RawFd> = descriptors.iter().map(|(fd, _)| fd.as_raw_fd()).collect();
+    let parts = [IoSlice::new(&numbers)];
+    let rights = [ControlMessage::ScmRights(&fds)];
+    // Where there is no such flag, a program that starts groups has to ignore SIGPIPE as every Rust program does.
+    #[cfg(target_os = "linux")]
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    #[cfg(not(target_os = "linux"))]
+    let flags = MsgFlags::empty();
+    sendmsg::<()>(socket.as_fd().as_raw_fd(), &parts, &rights, flags, None)?;
+    Ok(())
+}
+
+/// Waits for the message of [`send_descriptors`], of at most `N` descriptors. An end of file is an error.
+pub(crate) fn receive_descriptors<const N: usize>(socket: impl AsFd) -> io::Result<Vec<(OwnedFd, RawFd)>> {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    #[cfg(target_os = "linux")]
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    #[cfg(not(target_os = "linux"))]
+    let flags = MsgFlags::empty();
+    let mut numbers = [0; N];
+    let mut space = nix::cmsg_space!([RawFd; N]);
+    let mut parts = [IoSliceMut::new(&mut numbers)];
+    let message = loop {
+        match recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut space), flags) {
+            Err(Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
+    let mut fds = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(received) = control {
+            // SAFETY: the system has just made these descriptors for us, and nobody else knows their numbers.
+            fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    let count = message.bytes;
+    if count == 0 || count != fds.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    #[cfg(not(target_os = "linux"))]
+    fds.iter().try_for_each(super::fd::set_close_on_exec)?;
+    Ok(fds.into_iter().zip(numbers.map(RawFd::from)).collect())
 }
 
 /// Listens at `directory/name`, whatever the length of the directory's path.
@@ -37,7 +89,6 @@ fn with_short_path<T>(directory: &Path, name: &str, f: impl Fn(&Path) -> io::Res
     }
     #[cfg(target_os = "linux")]
     {
-        use std::os::fd::AsRawFd;
         let open = std::fs::File::open(directory)?;
         f(Path::new(&format!("/proc/self/fd/{}/{name}", open.as_raw_fd())))
     }
@@ -119,8 +170,6 @@ pub(crate) fn receive_with_sender(
     #[cfg(linux_path)]
     {
         use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
-        use std::io::IoSliceMut;
-        use std::os::fd::AsRawFd;
         let mut space = nix::cmsg_space!(UnixCredentials);
         let mut parts = [IoSliceMut::new(buffer)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
@@ -133,4 +182,23 @@ pub(crate) fn receive_with_sender(
     }
     #[cfg(portable_path)]
     Ok((socket.recv(buffer)?, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_arrive_with_their_numbers_and_an_end_is_an_error() {
+        let (one, other) = pair().unwrap();
+        let (reader, writer) = super::super::fd::pipe().unwrap();
+        send_descriptors(&one, &[(reader.as_fd(), 7), (writer.as_fd(), 9)]).unwrap();
+        drop(reader);
+        drop(one);
+        let arrived = receive_descriptors::<4>(&other).unwrap();
+        assert_eq!(arrived.iter().map(|(_, number)| *number).collect::<Vec<_>>(), [7, 9]);
+        nix::unistd::write(&writer, b"x").unwrap();
+        assert_eq!(nix::unistd::read(&arrived[0].0, &mut [0; 8]), Ok(1));
+        assert!(receive_descriptors::<4>(&other).is_err());
+    }
 }

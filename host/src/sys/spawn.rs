@@ -7,15 +7,13 @@
 
 #![expect(unsafe_code, reason = "fork, exec and what is allowed between them")]
 
+use super::fd::PARKED;
 use crate::launch::{Identity, Limit};
 use nix::errno::Errno;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Numbers at or above this one are used for the moment in which descriptors change places.
-const PARKED: RawFd = 32;
 
 /// A child to start.
 #[derive(Default)]
@@ -46,7 +44,7 @@ pub(crate) struct Child<'a> {
     /// Gets this signal when the thread that started it dies (Linux).
     #[cfg_attr(portable_path, expect(dead_code, reason = "no other system has such a signal"))]
     pub(crate) parent_death_signal: Option<c_int>,
-    /// Where the child writes its own pid before it executes.
+    /// Where the child's pid is before it executes; on Linux before its first instruction.
     pub(crate) pid_slot: Option<&'a AtomicU64>,
 }
 
@@ -382,6 +380,9 @@ pub(crate) fn spawn(child: &Child<'_>) -> Result<i32, SpawnError> {
         if intermediate_ended.is_none() {
             super::family::wait(pid);
         }
+        if let Some(slot) = plan.pid_slot {
+            slot.store(0, Ordering::SeqCst);
+        }
         return Err(SpawnError { step, errno: Errno::from_raw(plan.failed.1) });
     }
     Ok(if plan.detached { plan.grandchild } else { pid })
@@ -399,7 +400,7 @@ use shared::start;
 
 #[cfg(linux_path)]
 mod shared {
-    use super::{Errno, Plan, Step, c_int};
+    use super::{AtomicU64, Errno, Plan, Step, c_int};
     use std::ffi::c_void;
 
     /// Deep enough for a handful of system calls.
@@ -407,15 +408,25 @@ mod shared {
 
     fn clone(entry: extern "C" fn(*mut c_void) -> c_int, plan: &mut Plan<'_>) -> Result<libc::pid_t, Errno> {
         let mut stack = Vec::<u128>::with_capacity(STACK_BYTES / size_of::<u128>());
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let mut unread = 0;
+        // The kernel notes the pid before the child runs: if this process is killed in that moment, the child goes on,
+        // and whoever comes next has to know of it.
+        let noted = plan.pid_slot.map_or(&raw mut unread, low_half);
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID | libc::SIGCHLD;
         // SAFETY: the stack is `STACK_BYTES` long, aligned to 16 and grows down from its end; this thread does
         // not run on, and so neither drops nor touches the stack or the plan, before the child has executed or
-        // ended (CLONE_VFORK).
+        // ended (CLONE_VFORK). The pid is written to a live number of that size.
         let pid = unsafe {
             let top = stack.as_mut_ptr().byte_add(STACK_BYTES);
-            libc::clone(entry, top.cast(), flags, std::ptr::from_mut(plan).cast())
+            libc::clone(entry, top.cast(), flags, std::ptr::from_mut(plan).cast(), noted)
         };
         Errno::result(pid)
+    }
+
+    /// The part of a number that holds a pid; the other one is zero.
+    fn low_half(slot: &AtomicU64) -> *mut libc::pid_t {
+        let whole: *mut libc::pid_t = slot.as_ptr().cast();
+        if cfg!(target_endian = "big") { whole.wrapping_add(1) } else { whole }
     }
 
     pub(super) fn start(plan: &mut Plan<'_>) -> Result<libc::pid_t, Errno> {

@@ -4,12 +4,17 @@
 use super::LogRecord;
 use crate::abi::{self, HostTable, Str};
 use crate::{Host, Pids, raw};
-use core::ffi::{c_char, c_void};
+use core::ffi::{CStr, c_char, c_void};
+use core::sync::atomic::{AtomicPtr, Ordering};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What the table's `ctx` points at; never freed.
-pub(super) struct Shared(Mutex<State>);
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// What is never freed, or null.
+    crash: AtomicPtr<abi::Crash>,
+}
 
 /// What a fake host remembers.
 #[derive(Default)]
@@ -28,14 +33,20 @@ pub(super) struct State {
 
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells of a crash from now on.
+    pub(super) fn set_crash(&self, crash: &'static mut abi::Crash) {
+        self.crash.store(crash, Ordering::SeqCst);
     }
 }
 
 /// Makes a host and what it remembers in.
 pub(super) fn make() -> (Host, &'static Shared) {
     let state = State { accepting: true, ..State::default() };
-    let shared: &'static Shared = Box::leak(Box::new(Shared(Mutex::new(state))));
+    let shared = Shared { state: Mutex::new(state), crash: AtomicPtr::default() };
+    let shared: &'static Shared = Box::leak(Box::new(shared));
     let table = Box::leak(Box::new(HostTable {
         abi: abi::ABI,
         size: u32::try_from(size_of::<HostTable>()).expect("a few hundred bytes"),
@@ -129,13 +140,21 @@ extern "C" fn report(ctx: *mut c_void, key: Str, value: Str) {
     }
 }
 
-extern "C" fn get_extension(_ctx: *mut c_void, _name: *const c_char) -> *const c_void {
-    core::ptr::null()
+extern "C" fn get_extension(ctx: *mut c_void, name: *const c_char) -> *const c_void {
+    // SAFETY: `Host::extension`, the only caller, passes a `CStr` that it borrows for the call.
+    if unsafe { CStr::from_ptr(name) } != abi::EXTENSION_CRASH {
+        return core::ptr::null();
+    }
+    shared(ctx).crash.load(Ordering::SeqCst).cast_const().cast()
+}
+
+fn shared(ctx: *mut c_void) -> &'static Shared {
+    // SAFETY: `ctx` of the one table that holds these functions is the `Shared` that `make` has leaked.
+    unsafe { &*ctx.cast_const().cast::<Shared>() }
 }
 
 fn state(ctx: *mut c_void) -> MutexGuard<'static, State> {
-    // SAFETY: `ctx` of the one table that holds these functions is the `Shared` that `make` has leaked.
-    unsafe { &*ctx.cast_const().cast::<Shared>() }.lock()
+    shared(ctx).lock()
 }
 
 fn string(text: Str) -> String {

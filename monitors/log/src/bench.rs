@@ -12,42 +12,28 @@ mod log_file;
 mod pid_file;
 mod stamp;
 
+use immortal_benches::{directory, is_trial, medians};
 use immortal_monitor_api::fake::FakeHost;
 use log_file::{LogFile, Source};
 use stamp::Format;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 const CHUNK_BYTES: usize = 64 * 1024;
 const LINE_BYTES: usize = 100;
-const ROUNDS: usize = 7;
 
 fn main() {
-    let is_trial = std::env::args().any(|argument| argument == "--test");
-    let chunk_count = if is_trial { 16 } else { 4096 };
+    let chunk_count = if is_trial() { 16 } else { 4096 };
     let directory = directory();
     let formats = [("none", None), ("rfc3339", Some(Format::Rfc3339)), ("tai64n", Some(Format::Tai64n))];
-    let mut rates = vec![Vec::new(); formats.len()];
-    for _ in 0..ROUNDS {
-        // In turns: what disturbs a round disturbs all of them.
-        for (rates, (_, format)) in rates.iter_mut().zip(formats) {
-            rates.push(megabytes_per_second(&directory, format, chunk_count));
-        }
+    let medians = medians(&formats, |(_, format)| [megabytes_per_second(&directory, *format, chunk_count)]);
+    for ((name, _), [median]) in formats.iter().zip(&medians) {
+        println!("{name:8} {median:7.0} MB/s  {:.2}", median / medians[0][0]);
     }
-    let medians: Vec<f64> = rates.into_iter().map(median).collect();
-    for ((name, _), median) in formats.iter().zip(&medians) {
-        println!("{name:8} {median:7.0} MB/s  {:.2}", median / medians[0]);
-    }
-}
-
-fn directory() -> PathBuf {
-    let shm = PathBuf::from("/dev/shm");
-    let default = if shm.is_dir() { shm } else { std::env::temp_dir() };
-    std::env::var_os("BENCH_DIR").map_or(default, PathBuf::from)
 }
 
 /// Megabytes of the process's output, stamps not counted.
-fn megabytes_per_second(directory: &std::path::Path, format: Option<Format>, chunk_count: usize) -> f64 {
+fn megabytes_per_second(directory: &Path, format: Option<Format>, chunk_count: usize) -> f64 {
     let directory = tempfile::tempdir_in(directory).expect("a directory to write to");
     let fake = FakeHost::new();
     let mut log = LogFile::new(directory.path().join("log"), format, None, fake.host());
@@ -63,9 +49,4 @@ fn megabytes_per_second(directory: &std::path::Path, format: Option<Format>, chu
     assert!(fake.reported("dropped_bytes").is_none(), "the disk is full");
     let bytes = u32::try_from(chunk_count * CHUNK_BYTES).expect("less than 4 GiB");
     f64::from(bytes) / 1e6 / seconds
-}
-
-fn median(mut rates: Vec<f64>) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
 }

@@ -9,11 +9,10 @@ use clap::CommandFactory;
 use clap::error::ErrorKind;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 /// Adds to the help of `start` and `check`, once it is shown, what each `-m` before it can be told. A monitor
 /// that cannot be loaded is an error, as it would be for the start. Every other help stays as it is.
-pub(in crate::cli) fn with_help(shown: ExitCode, error: &clap::Error) -> ExitCode {
+pub(in crate::cli) fn with_help(shown: u8, error: &clap::Error) -> u8 {
     if error.kind() != ErrorKind::DisplayHelp {
         return shown;
     }

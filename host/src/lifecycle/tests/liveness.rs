@@ -147,7 +147,9 @@ fn a_group_that_is_to_end_has_ended_soon_however_relay_and_process_behave() {
                 Some(Outcome::Ended | Outcome::GaveUp | Outcome::StartFailed) => true,
                 // The daemon counts how many pumps may try.
                 Some(Outcome::Crashed) => world.has_heir(),
-                Some(Outcome::Failed | Outcome::Killed | Outcome::HandedOver) | None => false,
+                Some(Outcome::Failed | Outcome::Killed | Outcome::HandedOver | Outcome::Yielded) | None => {
+                    false
+                }
             },
         );
     }

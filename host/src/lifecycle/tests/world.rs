@@ -352,6 +352,7 @@ impl World {
             | Event::Cleared { .. }
             | Event::Elapsed(_)
             | Event::KillAsked
+            | Event::YieldAsked
             | Event::Finished
             | Event::Interrupted => {}
         }
@@ -450,7 +451,7 @@ impl World {
                     queue.push_front(Event::NotReplaced);
                 }
             }
-            Action::AnnounceTerm | Action::StartDaemon => {}
+            Action::AnnounceTerm | Action::StartDaemon | Action::ReportReady => {}
             Action::Leave(outcome) => {
                 self.left = Some(outcome);
                 self.leave(outcome, &mut require);

@@ -1,11 +1,10 @@
 //! The helper's side.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -19,16 +18,38 @@ use crate::loader::{FileError, Identity, LoadError, Settings, chain, check_optio
 
 /// The helper process from start to end. It serves one parent over its standard input, and one library.
 #[must_use]
-pub fn run() -> ExitCode {
+pub fn run() -> u8 {
     let is_socket = nix::sys::socket::getsockname::<nix::sys::socket::UnixAddr>(raw_stdin()).is_ok();
     if !is_socket {
         return complain("error: check-monitor: it is started by immortal itself");
     }
     let served = confine::enter().and_then(|channel| serve(CHANNEL.get_or_init(|| channel)));
     match served {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => complain(&format!("error: check-monitor: {}", chain(&error))),
     }
+}
+
+/// The helper process as a copy of the parent: `channel` and `stderr` take the places that they have in one that
+/// was executed.
+pub(super) fn run_copy(channel: OwnedFd, stderr: OwnedFd, directory: Option<&Path>) -> u8 {
+    match take_places(channel, stderr, directory) {
+        Ok(()) => run(),
+        // Without a word it is known that it could not begin.
+        Err(_) => 2,
+    }
+}
+
+fn take_places(channel: OwnedFd, stderr: OwnedFd, directory: Option<&Path>) -> io::Result<()> {
+    use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setpgid};
+    setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+    if let Some(directory) = directory {
+        std::env::set_current_dir(directory)?;
+    }
+    dup2_stdin(channel)?;
+    dup2_stdout(crate::sys::fd::null()?)?;
+    dup2_stderr(stderr)?;
+    Ok(())
 }
 
 fn raw_stdin() -> i32 {
@@ -37,17 +58,15 @@ fn raw_stdin() -> i32 {
 }
 
 #[expect(clippy::print_stderr, reason = "nobody else is there to tell it")]
-fn complain(text: &str) -> ExitCode {
+fn complain(text: &str) -> u8 {
     eprintln!("{text}");
-    ExitCode::from(2)
+    2
 }
 
 fn serve(mut channel: &UnixStream) -> io::Result<()> {
     let Some(Request::Describe { path, label, max_level }) = receive(&mut channel)? else { return Ok(()) };
     let max_level = LevelFilter::iter().nth(max_level).unwrap_or(LevelFilter::Warn);
-    if log::set_logger(&Forward).is_ok() {
-        log::set_max_level(max_level);
-    }
+    crate::logging::divert(&Forward, max_level);
     reply(&Reply::Begun)?;
     let path = PathBuf::from(std::ffi::OsString::from_vec(path));
     let library = match load(&path) {

@@ -1,27 +1,30 @@
 //! The parent's side of one helper: starts it, talks to it without waiting, and tells what became of it.
 
 use std::collections::hash_map::RandomState;
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, setpgid};
 
-use super::ARGUMENT;
 use super::wire::{Reply, Request, frame, unframe};
+use super::{ARGUMENT, child, may_be_copied};
 use crate::loader::dispositions::signal_name;
 use crate::loader::{Description, Identity, Settings, one_line};
 use crate::options::OptionValue;
+use crate::sys::family::{self, Exit};
+use crate::sys::{copy, fd};
 
 /// How long a library may take in all. A little less than the ten seconds within which it is refused, so that
 /// killing and telling fit in.
@@ -69,9 +72,11 @@ enum Phase {
 #[derive(Debug)]
 pub(in crate::loader) struct Helper {
     label: String,
-    child: Child,
+    pid: i32,
+    /// How it ended; from then on its number is not its own any more.
+    ended: Option<Exit>,
     pub(super) channel: UnixStream,
-    pub(super) stderr: Option<ChildStderr>,
+    pub(super) stderr: Option<File>,
     said: Vec<u8>,
     inbox: Vec<u8>,
     pub(super) outbox: Vec<u8>,
@@ -93,23 +98,18 @@ impl Helper {
         let (channel, theirs) = UnixStream::pair()?;
         channel.set_nonblocking(true)?;
         let deadline = Instant::now() + LIMIT;
-        let mut command = Command::new(executable);
-        if let Some(directory) = directory {
-            command.current_dir(directory);
-        }
-        let mut child = command
-            .arg(ARGUMENT)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()?;
-        let stderr = child.stderr.take();
+        let (stderr, their_stderr) = fd::pipe()?;
+        let pid = if may_be_copied() && copy::is_possible(executable) {
+            start_copy(theirs.into(), their_stderr, directory)?
+        } else {
+            execute(executable, theirs.into(), their_stderr, directory)?
+        };
         let mut helper = Self {
             label: label.to_owned(),
-            child,
+            pid,
+            ended: None,
             channel,
-            stderr,
+            stderr: Some(stderr.into()),
             said: Vec::new(),
             inbox: Vec::new(),
             outbox: Vec::new(),
@@ -229,30 +229,29 @@ impl Helper {
     /// both cases it is killed; that changes nothing about the status of a process that is ending already.
     fn ended(&mut self) -> Failure {
         self.kill();
-        let status = self.child.wait();
-        self.tell(status.ok())
+        self.ended = family::wait(self.pid).or(Some(Exit::default()));
+        self.tell()
     }
 
     /// The time is over.
     pub(super) fn late(&mut self) -> Failure {
-        if let Ok(Some(status)) = self.child.try_wait() {
-            // It had ended, and what it started keeps the channel open.
-            self.kill();
-            return self.tell(Some(status));
-        }
         self.kill();
+        if family::peek(self.pid).is_some_and(|exit| exit.signal != Some(libc::SIGKILL)) {
+            // It had ended before, and what it started keeps the channel open.
+            return self.ended();
+        }
         self.load(format!("it did not finish within 10 s {}", self.doing()))
     }
 
-    fn tell(&mut self, status: Option<ExitStatus>) -> Failure {
+    fn tell(&mut self) -> Failure {
         self.listen();
         let doing = self.doing();
         if self.phase == Phase::Starting {
             let text = format!("it is no immortal executable, or could not begin{}", self.detail());
             return Failure::Helper { source: io::Error::other(text) };
         }
-        let text = match (status.and_then(|status| status.signal()), status.and_then(|status| status.code()))
-        {
+        let Exit { code, signal, .. } = self.ended.unwrap_or_default();
+        let text = match (signal, code) {
             (Some(signal), _) => format!("it crashed with {} {doing}", signal_name(signal)),
             (None, Some(127)) => format!("the dynamic loader gave up (exit status 127) {doing}"),
             (None, Some(code)) => format!("it called exit({code}) {doing}"),
@@ -288,10 +287,12 @@ impl Helper {
         })
     }
 
-    /// Kills the helper and everything it started. The helper has not been waited for, so its number is its own.
-    fn kill(&self) {
-        let group = Pid::from_raw(i32::try_from(self.child.id()).expect("the system's pids fit"));
-        match killpg(group, Signal::SIGKILL) {
+    /// Kills the helper and everything it started.
+    pub(in crate::loader) fn kill(&self) {
+        if self.ended.is_some() {
+            return;
+        }
+        match killpg(Pid::from_raw(self.pid), Signal::SIGKILL) {
             Ok(()) | Err(Errno::ESRCH | Errno::EPERM) => {}
             Err(error) => log::warn!("unable to kill the helper of monitor {}: {error}", self.label),
         }
@@ -300,13 +301,41 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
+        if self.ended.is_none() {
             self.kill();
-            if let Err(error) = self.child.wait() {
-                log::debug!("helper of monitor {}: {error}", self.label);
-            }
+            family::wait(self.pid);
         }
     }
+}
+
+/// Starts a helper by executing.
+fn execute(
+    executable: &Path,
+    channel: OwnedFd,
+    stderr: OwnedFd,
+    directory: Option<&Path>,
+) -> io::Result<i32> {
+    let mut command = Command::new(executable);
+    if let Some(directory) = directory {
+        command.current_dir(directory);
+    }
+    command.arg(ARGUMENT).stdin(channel).stdout(Stdio::null()).stderr(stderr).process_group(0);
+    Ok(i32::try_from(command.spawn()?.id()).expect("the system's pids fit"))
+}
+
+/// Starts a helper by copying this process.
+fn start_copy(channel: OwnedFd, stderr: OwnedFd, directory: Option<&Path>) -> io::Result<i32> {
+    let mut theirs = Some((channel, stderr));
+    let pid = copy::start(|| match theirs.take() {
+        Some((channel, stderr)) => child::run_copy(channel, stderr, directory),
+        None => 2,
+    })?;
+    // The copy does the same; whoever comes first, it leads a group before anybody signals that.
+    match setpgid(Pid::from_raw(pid), Pid::from_raw(pid)) {
+        Ok(()) | Err(Errno::EACCES | Errno::ESRCH) => {}
+        Err(error) => log::debug!("the process group of the helper: {error}"),
+    }
+    Ok(pid)
 }
 
 /// Numbers that no library can say by chance; the standard library seeds its hashes from the system.

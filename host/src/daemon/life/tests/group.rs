@@ -233,7 +233,14 @@ impl Group {
                     daemon.timers.push(timer);
                 }
                 Action::Disarm(timer) => daemon.timers.retain(|armed| *armed != timer),
-                Action::State(_) => {}
+                Action::YieldPump => self.tell_pump(lifecycle::Event::YieldAsked),
+                Action::State(_)
+                | Action::AcceptReload
+                | Action::RefuseReload
+                | Action::Replace
+                | Action::Settle
+                | Action::Restore
+                | Action::AbandonReload => {}
                 Action::Leave(_) => self.daemon_dies(),
             }
         }
@@ -260,6 +267,7 @@ impl Group {
                     self.page.executed = true;
                     self.tell_daemon(life::Event::Started);
                 }
+                Action::ReportReady => self.tell_daemon(life::Event::PumpReady),
                 Action::AnnounceFailure => self.tell_daemon(life::Event::PumpGivesUp),
                 Action::TellExited => {
                     let process = self.page.process.expect("a process has ended");

@@ -263,6 +263,8 @@ impl World {
             Event::PredecessorGone
             | Event::Flooded
             | Event::RestartAsked
+            | Event::ReloadAsked
+            | Event::PumpReady
             | Event::Interrupted
             | Event::Elapsed(_) => {}
         }
@@ -310,7 +312,14 @@ impl World {
                 require(self.pump_known, Promise::SignalsTheLiving);
                 self.asked = true;
             }
-            Action::AnnounceTerm => {}
+            Action::AnnounceTerm
+            | Action::AcceptReload
+            | Action::RefuseReload
+            | Action::YieldPump
+            | Action::Replace
+            | Action::Settle
+            | Action::Restore
+            | Action::AbandonReload => {}
             Action::Sweep => {
                 let wanted = self.shutdown || self.failed || self.gives_up || !self.executed;
                 require(!self.keeps || wanted, Promise::KeptUntilAsked);

@@ -1,4 +1,4 @@
-//! What `list` and `status` show of a group that does not change in its life. Values of options and of the
+//! What `list` and `status` show of a group that changes in its life at a reload only. Values of options and of the
 //! environment are masked.
 
 use crate::launch::Launch;
@@ -8,7 +8,7 @@ use crate::privileges;
 use std::time::Duration;
 
 /// The facts of this group.
-pub(super) fn of(launch: &Launch) -> Facts {
+pub(crate) fn of(launch: &Launch) -> Facts {
     let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let policy = &launch.policy;
     let span = |span: Duration| format!("{span:?}");
@@ -52,6 +52,8 @@ pub(super) fn of(launch: &Launch) -> Facts {
             "max_restarts": policy.max_restarts,
             "ready_timeout": policy.ready_within.map(span),
             "on_crash": policy.on_crash.name(),
+            "monitor_crashes": policy.monitor_crashes,
+            "monitor_crash_window": span(policy.monitor_window),
             "hook_timeout": policy.hook_timeout.map(span),
         }),
         stop_signal: policy.stop_signal,

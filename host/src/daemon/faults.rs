@@ -1,0 +1,143 @@
+//! What monitors have done to pumps, and what follows: bytes are set aside that a monitor dies of again and again,
+//! and so is a monitor that dies too often. No I/O, no clock.
+
+use crate::delivery::InHook;
+use std::time::{Duration, Instant};
+
+/// So often in a row the delivery of the same bytes may end a pump.
+const SAME_BYTES: u32 = 3;
+
+/// The bytes that were being delivered: stream and offset of the chunk.
+pub(super) type Place = (usize, u64);
+
+/// Deaths of pumps for which a hook is to blame.
+#[derive(Debug)]
+pub(super) struct Faults {
+    /// So many within the window set a monitor aside; 0: never.
+    most: u32,
+    window: Duration,
+    deaths: Vec<(usize, Instant)>,
+    /// The monitor and the bytes it died of last, and how many times in a row.
+    same: Option<(usize, Place, u32)>,
+}
+
+/// What follows from a death.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Consequence {
+    /// The bytes are to be set aside for this monitor.
+    pub(super) bytes: bool,
+    /// The monitor is to be set aside.
+    pub(super) monitor: bool,
+}
+
+impl Faults {
+    pub(super) fn new(most: u32, window: Duration) -> Self {
+        Self { most, window, deaths: Vec::new(), same: None }
+    }
+
+    /// A hook has ended a pump, at this moment, while these bytes were being delivered.
+    pub(super) fn died(&mut self, hook: InHook, place: Option<Place>, now: Instant) -> Consequence {
+        let monitor = hook.monitor;
+        self.deaths.retain(|(_, at)| now.saturating_duration_since(*at) <= self.window);
+        self.deaths.push((monitor, now));
+        let of_monitor = self.deaths.iter().filter(|(whose, _)| *whose == monitor).count();
+        let bytes = match place.filter(|_| hook.hook.is_output()) {
+            Some(place) => self.died_of(monitor, place),
+            None => {
+                self.same = None;
+                false
+            }
+        };
+        let too_often = self.most > 0 && of_monitor >= usize::try_from(self.most).unwrap_or(usize::MAX);
+        if too_often {
+            self.forgive(monitor);
+        }
+        Consequence { bytes, monitor: too_often }
+    }
+
+    fn died_of(&mut self, monitor: usize, place: Place) -> bool {
+        let before = match self.same {
+            Some((whose, what, count)) if (whose, what) == (monitor, place) => count,
+            Some(_) | None => 0,
+        };
+        self.same = Some((monitor, place, before + 1));
+        if before + 1 < SAME_BYTES {
+            return false;
+        }
+        self.same = None;
+        true
+    }
+
+    /// Forgets what a monitor did: it begins anew.
+    pub(super) fn forgive(&mut self, monitor: usize) {
+        self.deaths.retain(|(whose, _)| *whose != monitor);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::Hook;
+
+    const STDOUT: InHook = InHook { monitor: 1, hook: Hook::Stdout };
+    const EXIT: InHook = InHook { monitor: 1, hook: Hook::Exit };
+
+    fn faults() -> (Faults, Instant) {
+        (Faults::new(5, Duration::from_secs(60)), Instant::now())
+    }
+
+    #[test]
+    fn bytes_are_set_aside_the_third_time_in_a_row() {
+        let (mut faults, now) = faults();
+        let nothing = Consequence::default();
+        assert_eq!(faults.died(STDOUT, Some((0, 7)), now), nothing);
+        assert_eq!(faults.died(STDOUT, Some((0, 7)), now), nothing);
+        assert_eq!(faults.died(STDOUT, Some((0, 7)), now), Consequence { bytes: true, monitor: false });
+        assert_eq!(faults.died(STDOUT, Some((0, 7)), now), nothing);
+    }
+
+    #[test]
+    fn other_bytes_another_monitor_or_another_hook_begin_a_new_row() {
+        let others = [
+            (STDOUT, Some((0, 8))),
+            (STDOUT, Some((1, 7))),
+            (InHook { monitor: 0, ..STDOUT }, Some((0, 7))),
+            (EXIT, Some((0, 7))),
+            (EXIT, None),
+        ];
+        for (hook, place) in others {
+            let (mut faults, now) = faults();
+            faults.died(STDOUT, Some((0, 7)), now);
+            faults.died(STDOUT, Some((0, 7)), now);
+            assert!(!faults.died(hook, place, now).bytes);
+            assert!(!faults.died(STDOUT, Some((0, 7)), now).bytes, "{hook:?} {place:?}");
+        }
+    }
+
+    #[test]
+    fn a_monitor_is_set_aside_when_it_dies_too_often_within_the_window() {
+        let (mut faults, now) = faults();
+        for second in 0..4 {
+            assert!(!faults.died(EXIT, None, now + Duration::from_secs(second)).monitor);
+            assert!(!faults.died(InHook { monitor: 2, ..EXIT }, None, now).monitor);
+        }
+        assert!(faults.died(EXIT, None, now + Duration::from_secs(5)).monitor);
+        // It begins anew.
+        assert!(!faults.died(EXIT, None, now + Duration::from_secs(6)).monitor);
+    }
+
+    #[test]
+    fn deaths_long_ago_do_not_count() {
+        let (mut faults, now) = faults();
+        for number in 0..50 {
+            assert!(!faults.died(EXIT, None, now + Duration::from_secs(16 * number)).monitor);
+        }
+    }
+
+    #[test]
+    fn zero_sets_no_monitor_aside() {
+        let mut faults = Faults::new(0, Duration::from_secs(60));
+        let now = Instant::now();
+        assert!((0..100).all(|_| !faults.died(EXIT, None, now).monitor));
+    }
+}

@@ -1,0 +1,56 @@
+//! Copies of this process: a fork that no exec follows.
+//!
+//! A copy has the forking thread alone. Whatever lock another thread held at that moment stays locked in it for
+//! ever, so only a process of one thread can be copied.
+
+#![expect(unsafe_code, reason = "fork has no safe form")]
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Exit status of a copy that panicked.
+const PANICKED: u8 = 101;
+
+/// Tells whether this process can be copied: the system says that it has one thread, and it runs this file.
+#[cfg(linux_path)]
+pub(crate) fn is_possible(executable: &std::path::Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    // A directory has one link more than directories in it, and one more for its name.
+    let has_one_thread = std::fs::metadata("/proc/self/task").is_ok_and(|threads| threads.nlink() == 3);
+    let file = |path: &std::path::Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    has_one_thread && file(executable).is_some_and(|own| file("/proc/self/exe".as_ref()) == Some(own))
+}
+
+/// Nobody tells how many threads there are.
+#[cfg(portable_path)]
+pub(crate) fn is_possible(_executable: &std::path::Path) -> bool {
+    false
+}
+
+/// Has a copy of this process do this work and end with its result; returns the pid of the copy. Exit handlers
+/// are not run in it.
+pub(crate) fn start(work: impl FnOnce() -> u8) -> io::Result<i32> {
+    // SAFETY: the caller has made sure by `is_possible` that this is the only thread: the copy is as whole as the
+    // original, and may do everything.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let status = catch_unwind(AssertUnwindSafe(work)).unwrap_or(PANICKED);
+            // SAFETY: `_exit` takes a number; what is left on the stack belongs to the original.
+            unsafe { libc::_exit(i32::from(status)) }
+        }
+        pid => Ok(pid),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_process_with_more_threads_cannot_be_copied() {
+        let (end, wait) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || wait.recv());
+        assert!(!super::is_possible("/proc/self/exe".as_ref()));
+        drop(end);
+        assert!(other.join().unwrap().is_err());
+    }
+}
