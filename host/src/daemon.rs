@@ -62,6 +62,8 @@ struct Daemon {
     /// Closes when the pump that executed this daemon has ended.
     predecessor: Option<OwnedFd>,
     pump: Option<Pump>,
+    /// A pump that has yielded, until another one is there.
+    standby: Option<Pump>,
     /// Stderr of the pumps: the writing end is for them.
     stderr: (OwnedFd, OwnedFd),
     tail: Tail,
@@ -111,6 +113,7 @@ impl Daemon {
         if predecessor.is_some() {
             crate::notify::tell_manager(&format!("MAINPID={}", nix::unistd::getpid()));
         }
+        crate::reload::hand_back(&mut group);
         let policy = group.launch.policy.clone();
         let (life, actions, stderr, pump) = match Found::take(&mut group)? {
             Some(Found { pump, stderr }) => (Life::renewed(policy.clone()), Vec::new(), stderr, Some(pump)),
@@ -134,6 +137,7 @@ impl Daemon {
             predecessor,
             spawned: pump.is_some(),
             pump,
+            standby: None,
             stderr,
             tail: Tail::new(policy.buffer_limit),
             timers: [None; Timer::ALL.len()],
@@ -282,11 +286,13 @@ impl Daemon {
                     self.end_restoring();
                     self.events.push_back(Event::PumpReady);
                 }
+                Frame::Yielded => self.stand_by(),
                 Frame::Over { .. }
                 | Frame::Stop
                 | Frame::Kill
                 | Frame::ReloadAnswer { .. }
-                | Frame::Yield => {}
+                | Frame::Yield
+                | Frame::Dismissed => {}
             }
         }
     }
@@ -298,6 +304,19 @@ impl Daemon {
             self.process = 0;
             self.watch = None;
             self.ending.leave_stranger();
+        }
+    }
+
+    /// The process of a pump that is gone, or does nothing more.
+    fn take_process(&mut self) {
+        let process = self.group.page.pids().process;
+        if process != self.process {
+            self.process = process;
+            self.watch = None;
+            self.ending.leave_stranger();
+        }
+        if self.group.launch.policy.keeps() {
+            self.keep_process();
         }
     }
 
@@ -391,15 +410,7 @@ impl Daemon {
             self.take_pump_frames();
             self.take_stderr();
             self.pump = None;
-            let process = self.group.page.pids().process;
-            if process != self.process {
-                self.process = process;
-                self.watch = None;
-                self.ending.leave_stranger();
-            }
-            if self.group.launch.policy.keeps() {
-                self.keep_process();
-            }
+            self.take_process();
             self.group.page.set_member(Member::Pump, 0);
             self.last_words = self.words_of(exit);
             self.end_restoring();
@@ -577,6 +588,7 @@ impl Daemon {
 
     fn sweep(&mut self) {
         self.sweeping = true;
+        self.dismiss();
         let leader =
             family::is_child(self.process) || family::stat(self.process).is_some_and(|stat| !stat.ended);
         if !leader {
@@ -616,6 +628,8 @@ impl Daemon {
         descriptors.extend(watch);
         let own;
         let mut setup = None;
+        let standby = self.standby.as_ref().and_then(|standby| family::watch(standby.pid));
+        descriptors.extend(standby.as_ref().map(|standby| (standby.as_fd(), number::PREDECESSOR)));
         if let Some(trial) = self.trial() {
             own = fd::open_to_execute(&role::own_executable())?;
             descriptors.push((self.group.launch_file(), number::BEFORE.0));
@@ -625,6 +639,7 @@ impl Daemon {
         let extra = Extra { descriptors, stderr: Some(self.stderr.1.as_fd()), detached: false, setup };
         let pid = self.group.start(Role::Pump, extra)?;
         log::info!("pump {pid} is started");
+        self.dismiss();
         self.tail.clear();
         self.pump = Some(Pump { pid, link: Link::new(ours)?, since: Instant::now() });
         Ok(())

@@ -40,6 +40,10 @@ pub(crate) enum Frame {
     ReloadAnswer { id: u64, refusal: Option<String> },
     /// Make way for another pump.
     Yield,
+    /// The sender has made way and stands by.
+    Yielded,
+    /// The other pump is there.
+    Dismissed,
     /// All monitors are ready.
     Ready,
 }
@@ -136,6 +140,8 @@ fn shortened(frame: &Frame) -> Frame {
         | Frame::Kill
         | Frame::Reload { .. }
         | Frame::Yield
+        | Frame::Yielded
+        | Frame::Dismissed
         | Frame::Ready => frame.clone(),
     }
 }

@@ -43,7 +43,7 @@ pub(crate) mod number {
     pub(crate) const RELAY_STDOUT: RawFd = 15;
     /// Development: the parent's stderr.
     pub(crate) const RELAY_STDERR: RawFd = 16;
-    /// Reading end of a pipe whose writing end a predecessor holds: its end of file says that it is gone.
+    /// Gets readable when the predecessor is gone: reading end of a pipe whose writing end that holds, or its pidfd.
     pub(crate) const PREDECESSOR: RawFd = 17;
     /// The daemon's socket to the parent, for its first pump.
     pub(crate) const PARENT: RawFd = 18;
@@ -59,8 +59,10 @@ pub(crate) mod number {
     pub(crate) const PUMP_STDERR: (RawFd, RawFd) = (24, 25);
     /// How a role of the group died last.
     pub(crate) const LAST_CRASH: RawFd = 26;
+    /// Reload, a daemon that was the new pump: launch data of the set-up that was tried.
+    pub(crate) const TRIED: RawFd = 27;
     /// The highest number of this table.
-    pub(crate) const LAST: RawFd = LAST_CRASH;
+    pub(crate) const LAST: RawFd = TRIED;
 }
 
 /// How the group's processes relate.

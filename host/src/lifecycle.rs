@@ -7,7 +7,8 @@
 //!
 //! With `keep` the process outlives all of this but the end of the group: a pump begins with the process that the one
 //! before it has left, and one whose daemon dies becomes the daemon itself. And a pump may be asked to yield: it ends
-//! its monitors in order, as soon as it has nothing else to do, and leaves the process to another one.
+//! its monitors in order, as soon as it has nothing else to do, and leaves the process to another one; until that is there
+//! it stands by.
 //!
 //! No I/O, no clock, no pid, no log: time comes as an event, and a failed action is an event too.
 
@@ -176,6 +177,8 @@ impl Lifecycle {
             Event::ShutdownAsked => self.pursue(Goal::Shutdown, out),
             Event::KillAsked => out.push(Action::Kill),
             Event::YieldAsked => self.yield_asked(out),
+            Event::Dismissed if self.phase == Phase::StandingBy => self.go(Outcome::Yielded, out),
+            Event::Dismissed => {}
             Event::DaemonDied => self.daemon_died(out),
             Event::NotReplaced => self.pursue(Goal::HandOver, out),
             Event::HookFailed => self.hook_failed(out),
@@ -418,7 +421,7 @@ impl Lifecycle {
                 self.goal = Goal::Restart;
                 self.end_process(out);
             }
-            Phase::Ending | Phase::Delivering | Phase::Clearing | Phase::Yielding => {
+            Phase::Ending | Phase::Delivering | Phase::Clearing | Phase::Yielding | Phase::StandingBy => {
                 self.goal = self.goal.max(Goal::Restart);
             }
             Phase::Pausing | Phase::Held if !self.terminated => {
@@ -463,6 +466,7 @@ impl Lifecycle {
             | Phase::Clearing
             | Phase::Finishing
             | Phase::Yielding
+            | Phase::StandingBy
             | Phase::Over => false,
         };
         if !self.yields || !is_at_rest || self.goal != Goal::Policy || self.terminated {
@@ -527,9 +531,9 @@ impl Lifecycle {
                 out.push(Action::Disarm(Timer::Backoff));
                 self.clear(out);
             }
-            Phase::Yielding if self.daemon_gone => self.end_alone(out),
+            Phase::Yielding | Phase::StandingBy if self.daemon_gone => self.end_alone(out),
             // The next pump ends the group.
-            Phase::Yielding => {}
+            Phase::Yielding | Phase::StandingBy => {}
             Phase::Finishing | Phase::Over => {}
         }
     }
@@ -539,7 +543,7 @@ impl Lifecycle {
         if self.policy.keeps() && self.there && self.goal < Goal::HandOver {
             return out.push(Action::BecomeDaemon);
         }
-        if self.phase == Phase::Yielding {
+        if matches!(self.phase, Phase::Yielding | Phase::StandingBy) {
             return self.end_alone(out);
         }
         // Before the group is there, a start fails with its daemon: a new one would know no parent.
@@ -556,6 +560,7 @@ impl Lifecycle {
     fn hook_failed(&mut self, out: &mut Vec<Action>) {
         self.relay_gone = true;
         if self.phase == Phase::Yielding {
+            // What hangs must be gone before another pump begins.
             self.go(Outcome::Yielded, out);
         } else if self.has_heir() {
             self.go(Outcome::Crashed, out);
@@ -573,6 +578,7 @@ impl Lifecycle {
                 | Phase::Pausing
                 | Phase::Held
                 | Phase::Yielding
+                | Phase::StandingBy
                 | Phase::Over => {}
             }
         } else if self.phase == Phase::Preparing && !self.executed {
@@ -602,19 +608,12 @@ impl Lifecycle {
     }
 
     fn finished(&mut self, out: &mut Vec<Action>) {
-        match self.phase {
-            Phase::Finishing => self.leave(out),
-            Phase::Yielding => self.go(Outcome::Yielded, out),
-            Phase::Preparing
-            | Phase::Holding
-            | Phase::Spawning
-            | Phase::Running
-            | Phase::Ending
-            | Phase::Delivering
-            | Phase::Clearing
-            | Phase::Pausing
-            | Phase::Held
-            | Phase::Over => {}
+        if self.phase == Phase::Finishing {
+            self.leave(out);
+        } else if self.phase == Phase::Yielding {
+            self.phase = Phase::StandingBy;
+            out.push(Action::Disarm(Timer::Finish));
+            out.push(Action::ReportYielded);
         }
     }
 
@@ -696,6 +695,7 @@ impl Lifecycle {
                 }
                 self.clear(out);
             }
+            Timer::Finish if self.phase == Phase::Yielding => self.go(Outcome::Yielded, out),
             Timer::Finish => self.finished(out),
             Timer::Term => self.killed(out),
             Timer::Setup | Timer::Ready | Timer::Stop | Timer::Backoff | Timer::Deliver => {}

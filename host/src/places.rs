@@ -181,6 +181,8 @@ const FILES: [&str; 10] = [
     LAST_CRASH,
     NEW_LAST_CRASH,
 ];
+/// What files end in that a monitor keeps here for its successors: `LABEL.delivered`.
+const MONITORS_OWN: &str = "delivered";
 
 impl GroupFiles {
     /// The files in this directory.
@@ -241,6 +243,12 @@ impl GroupFiles {
             match fs::remove_file(self.directory.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}
+            }
+        }
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == MONITORS_OWN) {
+                fs::remove_file(path)?;
             }
         }
         Ok(())
@@ -432,4 +440,22 @@ pub(crate) fn initialise_page(file: &File) -> Result<Page, PlaceError> {
     let page = Page::map(file).map_err(|error| PlaceError::system("map", Path::new("state"), error))?;
     page.initialise();
     Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_monitor_keeps_for_its_successors_goes_with_the_group() {
+        let runtime = tempfile::tempdir().unwrap();
+        let files = GroupFiles::of(runtime.path(), "web");
+        fs::create_dir(&files.directory).unwrap();
+        let lock = File::create(files.lock()).unwrap();
+        for name in [CONTROL, "state", "log.delivered"] {
+            fs::write(files.directory.join(name), "").unwrap();
+        }
+        files.remove(&lock);
+        assert!(!files.directory.exists());
+    }
 }

@@ -311,7 +311,8 @@ impl Pump {
     /// Whether a process is there whose end is news. A kept one may be dead already: that is looked at when the monitors
     /// are ready; and that of a pump that yields is for the next one.
     fn awaits_end(&self) -> bool {
-        let is_ours = !matches!(self.lifecycle.phase(), Phase::Preparing | Phase::Yielding);
+        let is_ours =
+            !matches!(self.lifecycle.phase(), Phase::Preparing | Phase::Yielding | Phase::StandingBy);
         self.process.is_some() && self.dead.is_none() && is_ours
     }
 
@@ -353,6 +354,7 @@ impl Pump {
                 Frame::Kill => self.events.push_back(Event::KillAsked),
                 Frame::Terminated => self.events.push_back(Event::DaemonTerminated),
                 Frame::Yield => self.events.push_back(Event::YieldAsked),
+                Frame::Dismissed => self.events.push_back(Event::Dismissed),
                 Frame::ReloadAnswer { id, refusal } => {
                     let answer = refusal.map_or(Ok(()), Err);
                     for (_, client) in self.reloading.extract_if(.., |(asked, _)| *asked == id) {
@@ -366,11 +368,16 @@ impl Pump {
                 | Frame::Reap { .. }
                 | Frame::Reload { .. }
                 | Frame::Ready
+                | Frame::Yielded
                 | Frame::Over { .. } => {}
             }
         }
         if gone {
             self.link = None;
+            if self.lifecycle.phase() == Phase::StandingBy && self.has_successor() {
+                // The daemon died before it could say so; the other pump becomes the daemon.
+                return self.events.push_back(Event::Dismissed);
+            }
             if self.group.launch.strategy == Strategy::Daemon {
                 self.note_daemons_death();
             }
@@ -384,6 +391,12 @@ impl Pump {
                 Strategy::Development | Strategy::Unattached => Event::ShutdownAsked,
             });
         }
+    }
+
+    /// Whether another pump was started in this one's place: its number is on the page before it begins.
+    fn has_successor(&self) -> bool {
+        let pump = self.group.page.pids().pump;
+        pump != 0 && pump != nix::unistd::getpid().as_raw()
     }
 
     /// The process and what descends from it may say that it is ready. A helper that is gone already cannot be

@@ -2,7 +2,7 @@
 //! and how the command learns what came of it.
 
 use crate::delivery::Got;
-use crate::launch::{Bytes, FORMAT, Launch, Policy};
+use crate::launch::{Bytes, FORMAT, Launch, Policy, number};
 use crate::lifecycle::{DELIVER_TIMEOUT, FINISH_TIMEOUT};
 use crate::loader::Checked;
 use crate::role::{Group, own_executable};
@@ -127,7 +127,8 @@ impl Request {
         let digits = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
         let bytes: Option<Vec<u8>> = self.setup.as_bytes().chunks(2).map(digits).collect();
         let setup = bytes.and_then(|bytes| postcard::from_bytes::<Setup>(&bytes).ok());
-        setup.filter(|setup| !setup.monitors.is_empty()).ok_or_else(|| "that is no set-up".to_owned())
+        let is_whole = |setup: &Setup| self.id != 0 && !setup.monitors.is_empty();
+        setup.filter(is_whole).ok_or_else(|| "that is no set-up".to_owned())
     }
 }
 
@@ -177,12 +178,13 @@ pub(crate) fn hand_over(page: Page, before: &[Checked], monitors: &[Checked]) ->
     got
 }
 
-/// A pump becomes the daemon of the set-up before its own, which was not ready: the monitors of that go on.
-pub(crate) fn hand_back(group: &Group) {
-    let Some(before) = &group.before else { return };
-    let launch = fd::read_from_start(&before.launch).ok().and_then(|bytes| Launch::decode(&bytes).ok());
-    if let Some(launch) = launch {
-        hand_over(group.page, &group.launch.monitors, &launch.monitors);
+/// The monitors of a set-up that was tried are replaced by those before again: for a daemon that was the pump of the
+/// former. Not before: its relay went on to its last moment.
+pub(crate) fn hand_back(group: &mut Group) {
+    let Some(tried) = group.take(number::TRIED) else { return };
+    let tried = fd::read_from_start(&tried).ok().and_then(|bytes| Launch::decode(&bytes).ok());
+    if let Some(tried) = tried {
+        hand_over(group.page, &tried.monitors, &group.launch.monitors);
     }
 }
 

@@ -307,11 +307,16 @@ impl Group {
     /// Executes the group's daemon in this process: same pid, same children. A pump that was to replace another one and
     /// is not ready takes the set-up before for that. Returns only if it fails.
     pub(crate) fn become_daemon(&self, process: Option<OwnedFd>) -> io::Error {
-        let descriptors = process.iter().map(|process| (process.as_fd(), number::PROCESS)).collect();
-        let before = self.before.as_ref();
-        let launch = before.map_or(self.launch_fd.as_fd(), |before| before.launch.as_fd());
-        let executable = before.map_or_else(own_executable, |before| fd::path_of(&before.executable));
-        self.execute_daemon(&executable, launch, descriptors)
+        let mut descriptors: Vec<_> =
+            process.iter().map(|process| (process.as_fd(), number::PROCESS)).collect();
+        let own = self.launch_fd.as_fd();
+        match &self.before {
+            None => self.execute_daemon(&own_executable(), own, descriptors),
+            Some(before) => {
+                descriptors.push((own, number::TRIED));
+                self.execute_daemon(&fd::path_of(&before.executable), before.launch.as_fd(), descriptors)
+            }
+        }
     }
 
     /// Executes the group's daemon in this process, which is the daemon already, from another executable. Returns only

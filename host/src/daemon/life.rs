@@ -60,6 +60,8 @@ pub(crate) enum Event {
     ReloadAsked,
     /// The pump says that its monitors are ready.
     PumpReady,
+    /// The pump has yielded: another one may begin. `unfinished`: as of [`Event::PumpDied`].
+    PumpYielded { unfinished: bool },
     /// This daemon got SIGTERM.
     Terminated,
     /// This daemon got SIGINT or SIGHUP.
@@ -249,6 +251,9 @@ impl Life {
             Event::PumpNotStarted { jitter } if self.phase == Phase::Up => {
                 self.pump_died((Duration::ZERO, jitter), false, out);
             }
+            Event::PumpYielded { unfinished } if self.reload == Reload::Yielding => {
+                self.pump_died((Duration::ZERO, 0), unfinished, out);
+            }
             Event::Swept if self.phase == Phase::Sweeping => self.swept(out),
             Event::Flooded if self.phase == Phase::Up => out.push(Action::KillPump),
             Event::ShutdownAsked => self.end(out),
@@ -280,6 +285,7 @@ impl Life {
             | Event::Swept
             | Event::Flooded
             | Event::PumpReady
+            | Event::PumpYielded { .. }
             | Event::RestartAsked => {}
         }
     }

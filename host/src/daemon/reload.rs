@@ -128,6 +128,22 @@ impl Daemon {
         self.answer_reload(asker, id, Some(why.into()));
     }
 
+    /// The pump has yielded, and its end is of no interest any more.
+    pub(super) fn stand_by(&mut self) {
+        self.standby = self.pump.take();
+        self.take_stderr();
+        self.tail.clear();
+        self.take_process();
+        self.events.push_back(Event::PumpYielded { unfinished: self.is_unfinished() });
+    }
+
+    /// A pump that has yielded may leave.
+    pub(super) fn dismiss(&mut self) {
+        if let Some(mut standby) = self.standby.take() {
+            standby.link.send(&Frame::Dismissed);
+        }
+    }
+
     /// The next pump gets the new set-up. Whatever was set aside is tried again.
     pub(super) fn replace(&mut self) {
         let Some(proposal) = &mut self.proposal else { return };

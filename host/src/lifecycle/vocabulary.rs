@@ -45,6 +45,8 @@ pub(crate) enum Phase {
     Finishing,
     /// The monitors end in order, and all else is left as it is to another pump.
     Yielding,
+    /// The monitors have ended. This pump stays until the other one is there, in case that the daemon dies meanwhile.
+    StandingBy,
     /// This pump has left.
     Over,
 }
@@ -78,6 +80,8 @@ pub(crate) enum Event {
     KillAsked,
     /// Another pump is wanted in this one's place.
     YieldAsked,
+    /// The other pump is there.
+    Dismissed,
     /// The daemon is gone.
     DaemonDied,
     /// This pump could not become the daemon.
@@ -129,7 +133,7 @@ pub(crate) enum Outcome {
     Killed,
     /// A new daemon was started, which starts a new pump.
     HandedOver,
-    /// The monitors have ended, or hang; the daemon starts another pump, which takes the process over.
+    /// Another pump takes the process over. The monitors have ended, or hang.
     Yielded,
 }
 
@@ -150,6 +154,8 @@ pub(crate) enum Action {
     ReportStarted,
     /// Tell the daemon that the monitors are ready.
     ReportReady,
+    /// Tell the daemon that another pump may begin. This one does nothing more.
+    ReportYielded,
     /// Give the monitors what the dead process wrote, then its end.
     TellExited,
     /// Send the stop signal to the process group.

@@ -205,6 +205,8 @@ fn relay_start(
             None
         }
     };
+    let predecessor = group.take(number::PREDECESSOR);
+    let launch = &group.launch;
     let spool = match &group.spool {
         Some(spool) => Some(attempt("keep the spool", spool.try_clone())?),
         None => None,
@@ -224,6 +226,7 @@ fn relay_start(
         why,
         message,
         cut_bytes,
+        predecessor,
         last_crash: group.crash.as_ref().map(LastCrash::lend),
         kept: kept.map(|kept| relay::KeptProcess {
             pid: kept.started.pid,

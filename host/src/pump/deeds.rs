@@ -2,13 +2,13 @@
 
 use super::mail::Command;
 use super::{FAILED, Pump, Started};
+use crate::control::Server;
 use crate::crash::{self, Crash};
 use crate::delivery::{Moment, Verdict};
 use crate::frames::Frame;
 use crate::launch::{Strategy, number};
 use crate::lifecycle::{Action, Event, FINISH_TIMEOUT, Outcome, Timer};
 use crate::notify;
-use crate::reload;
 use crate::role::{Extra, Role};
 use crate::state::{Member, ReloadState, State};
 use crate::sys::family::{self, Exit};
@@ -67,6 +67,11 @@ impl Pump {
                 page.set_state(state, next);
             }
             Action::AnnounceEnd => self.tell(&Frame::Ending),
+            Action::ReportYielded => {
+                // Whoever has asked for something asks the daemon, or the next pump.
+                self.server = Server::default();
+                self.tell(&Frame::Yielded);
+            }
             Action::AnnounceFailure => {
                 let reason = self.give_up_reason();
                 self.tell(&Frame::GivingUp { reason });
@@ -290,7 +295,6 @@ impl Pump {
             log::debug!("restoring the limit of file sizes: {error}");
         }
         let watch = self.watch.as_ref().and_then(|watch| watch.try_clone().ok());
-        reload::hand_back(&self.group);
         let error = self.group.become_daemon(watch);
         log::error!("unable to become the daemon: {error}");
         page.set_why(why, cut_bytes);

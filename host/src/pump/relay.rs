@@ -26,7 +26,7 @@ use immortal_monitor_api::abi;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +54,8 @@ pub(super) struct Start {
     pub(super) why: u32,
     pub(super) message: Vec<u8>,
     pub(super) cut_bytes: u64,
+    /// Gets readable when the pump before, which stands by without monitors, is gone.
+    pub(super) predecessor: Option<OwnedFd>,
     pub(super) last_crash: Option<LastCrash>,
     /// The process that was kept running, if it was.
     pub(super) kept: Option<KeptProcess>,
@@ -135,6 +137,13 @@ impl Relay {
             mail,
             sinks,
         };
+        if let Some(predecessor) = &start.predecessor {
+            // What its monitors have left to the end of their process, a file or a port, is free then.
+            let mut fds = [PollFd::new(predecessor.as_fd(), PollFlags::POLLIN)];
+            while fds[0].any() != Some(true) {
+                wait(&mut fds, None).map_err(|error| broken("waiting for the pump before", error))?;
+            }
+        }
         let dispositions = Dispositions::snapshot();
         let mut monitors: Vec<(usize, Checked)> =
             monitors.into_iter().enumerate().filter(|(index, _)| !is_aside(start.aside, *index)).collect();

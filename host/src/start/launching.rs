@@ -253,6 +253,8 @@ fn wait_for_result(link: &mut Link, mut signals: Option<&mut Signals>) -> io::Re
                 | Frame::Reload { .. }
                 | Frame::ReloadAnswer { .. }
                 | Frame::Yield
+                | Frame::Yielded
+                | Frame::Dismissed
                 | Frame::Ready => {}
             }
         }

@@ -25,6 +25,11 @@ impl Note {
         }
     }
 
+    /// The monitors were reloaded, into the pump of this pid.
+    pub(crate) fn reloaded(&mut self, pid: i32) {
+        self.event(&format!("=== ! monitor#{pid} reloaded ! ==="));
+    }
+
     /// The process died.
     pub(crate) fn terminated(&mut self) {
         self.event("=== ! process terminated ! ===");

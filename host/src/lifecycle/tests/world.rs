@@ -353,6 +353,7 @@ impl World {
             | Event::Elapsed(_)
             | Event::KillAsked
             | Event::YieldAsked
+            | Event::Dismissed
             | Event::Finished
             | Event::Interrupted => {}
         }
@@ -451,7 +452,7 @@ impl World {
                     queue.push_front(Event::NotReplaced);
                 }
             }
-            Action::AnnounceTerm | Action::StartDaemon | Action::ReportReady => {}
+            Action::AnnounceTerm | Action::StartDaemon | Action::ReportReady | Action::ReportYielded => {}
             Action::Leave(outcome) => {
                 self.left = Some(outcome);
                 self.leave(outcome, &mut require);

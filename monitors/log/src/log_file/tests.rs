@@ -102,7 +102,8 @@ pub(crate) fn read(path: &Path) -> Vec<u8> {
     }
 }
 
-fn unstamped(text: &str) -> String {
+/// A text without its stamps, which must all be of the same form.
+pub(crate) fn unstamped(text: &str) -> String {
     let lines = text.split_inclusive('\n').map(|line| {
         if line.starts_with("===") {
             return line;

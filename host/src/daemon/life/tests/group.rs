@@ -268,6 +268,7 @@ impl Group {
                     self.tell_daemon(life::Event::Started);
                 }
                 Action::ReportReady => self.tell_daemon(life::Event::PumpReady),
+                Action::ReportYielded => self.tell_daemon(life::Event::PumpYielded { unfinished: false }),
                 Action::AnnounceFailure => self.tell_daemon(life::Event::PumpGivesUp),
                 Action::TellExited => {
                     let process = self.page.process.expect("a process has ended");

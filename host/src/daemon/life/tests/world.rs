@@ -265,6 +265,7 @@ impl World {
             | Event::RestartAsked
             | Event::ReloadAsked
             | Event::PumpReady
+            | Event::PumpYielded { .. }
             | Event::Interrupted
             | Event::Elapsed(_) => {}
         }
