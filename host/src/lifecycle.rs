@@ -293,6 +293,10 @@ impl Lifecycle {
     }
 
     fn process_died(&mut self, last: (Duration, bool, u16), out: &mut Vec<Action>) {
+        if matches!(self.phase, Phase::Yielding | Phase::StandingBy) {
+            // For the next pump, or there is nothing to end if none comes.
+            self.leaves_process = false;
+        }
         if !matches!(self.phase, Phase::Running | Phase::Ending) {
             return;
         }

@@ -47,7 +47,7 @@ impl Manner {
             Occurrence::Elapses(Timer::Stop) if world.kills == 2 => Some(5),
             Occurrence::Elapses(_) if self.timers_first => Some(0),
             Occurrence::MonitorsReady | Occurrence::RelayAnswers => (!self.relay_hangs).then_some(1),
-            Occurrence::EndIsSeen => Some(1),
+            Occurrence::EndIsSeen | Occurrence::Dismiss => Some(1),
             Occurrence::ProcessDies { .. } => (world.asked && world.kills >= self.kills).then_some(2),
             Occurrence::AllCleared => (world.kills >= self.kills).then_some(3),
             Occurrence::Elapses(_) => Some(4),
@@ -58,6 +58,7 @@ impl Manner {
             | Occurrence::Term
             | Occurrence::Interrupt
             | Occurrence::DaemonDies
+            | Occurrence::Yield
             | Occurrence::DaemonGetsTerm => None,
         }
     }
@@ -147,9 +148,8 @@ fn a_group_that_is_to_end_has_ended_soon_however_relay_and_process_behave() {
                 Some(Outcome::Ended | Outcome::GaveUp | Outcome::StartFailed) => true,
                 // The daemon counts how many pumps may try.
                 Some(Outcome::Crashed) => world.has_heir(),
-                Some(Outcome::Failed | Outcome::Killed | Outcome::HandedOver | Outcome::Yielded) | None => {
-                    false
-                }
+                Some(Outcome::Yielded) => world.has_daemon(),
+                Some(Outcome::Failed | Outcome::Killed | Outcome::HandedOver) | None => false,
             },
         );
     }
@@ -171,7 +171,8 @@ fn a_group_whose_monitor_failed_has_left_soon_however_the_process_behaves() {
 
 /// The group goes on and this pump stays.
 fn goes_on(machine: &Lifecycle, world: &World) -> bool {
-    let stays = !world.shutdown && !world.daemon_death && !world.terminated && !machine.is_ending();
+    let stays =
+        !(world.shutdown || world.daemon_death || world.terminated || world.yields || machine.is_ending());
     stays && machine.phase() != Phase::Finishing
 }
 
@@ -207,6 +208,19 @@ fn a_process_that_was_kept_is_taken_over_and_reported_soon() {
 }
 
 #[test]
+fn a_pump_that_is_to_make_way_for_another_one_has_left_soon_however_relay_and_process_behave() {
+    for manner in Manner::all() {
+        leads(
+            manner,
+            None,
+            |_, world| world.yields,
+            // If the relay hangs then, it is the daemon that ends the wait.
+            |machine, world| world.is_over() || manner.relay_hangs && machine.phase() == Phase::Holding,
+        );
+    }
+}
+
+#[test]
 fn a_pump_whose_daemon_dies_is_the_daemon_at_once_and_the_process_knows_nothing() {
     let there = |machine: &Lifecycle, world: &World| {
         world.rules.keeps && world.there && goes_on(machine, world) && world.has_daemon()
@@ -224,11 +238,11 @@ fn sigterm_to_a_pump_alone_kills_it_and_sigterm_to_its_daemon_too_ends_the_group
     };
     leads(KIND, None, told, |machine, world| {
         // A start that fails meanwhile may be faster.
-        matches!(world.left, Some(Outcome::Killed | Outcome::GaveUp))
+        matches!(world.left, Some(Outcome::Killed | Outcome::GaveUp | Outcome::Yielded))
             || (machine.phase() == Phase::Over && !world.there)
     });
     leads(KIND, Some(Occurrence::DaemonGetsTerm), told, |_, world| {
-        let ended = matches!(world.left, Some(Outcome::Ended | Outcome::GaveUp));
+        let ended = matches!(world.left, Some(Outcome::Ended | Outcome::GaveUp | Outcome::Yielded));
         if world.there { ended } else { world.left == Some(Outcome::StartFailed) }
     });
 }

@@ -124,6 +124,11 @@ fn the_next_pump_learns_that_the_group_is_to_end() {
 }
 
 #[test]
+fn a_pump_makes_way_for_another_one_when_it_has_nothing_else_to_finish() {
+    everything().expect(Promise::YieldsAtRest);
+}
+
+#[test]
 fn the_next_pump_learns_that_a_restart_is_wanted() {
     everything().expect(Promise::RestartIsHandedOn);
 }

@@ -25,6 +25,8 @@ fn events() -> Vec<Event> {
         Event::KillAsked,
         Event::DaemonDied,
         Event::NotReplaced,
+        Event::YieldAsked,
+        Event::Dismissed,
         Event::HookFailed,
         Event::Finished,
         Event::Terminated,

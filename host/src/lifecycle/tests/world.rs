@@ -83,6 +83,10 @@ pub(super) struct World {
     late: bool,
     /// This pump could not become the daemon.
     not_replaced: bool,
+    /// Another pump is wanted.
+    pub(super) yields: bool,
+    /// It may begin, and is not there yet.
+    pub(super) stands_by: bool,
     /// The relay took too long for the end of the process.
     hung: bool,
     pub(super) left: Option<Outcome>,
@@ -134,6 +138,8 @@ impl World {
             restart: kept && restart_wanted,
             late: false,
             not_replaced: false,
+            yields: false,
+            stands_by: false,
             hung: false,
             left: None,
             became: false,
@@ -186,6 +192,8 @@ impl World {
         }
         if !self.daemon_dead {
             all.extend([Occurrence::DaemonDies, Occurrence::DaemonGetsTerm]);
+            all.extend(self.stands_by.then_some(Occurrence::Dismiss));
+            all.extend((self.rules.reloads && self.there && !self.yields).then_some(Occurrence::Yield));
         }
         all
     }
@@ -231,7 +239,7 @@ impl World {
             Occurrence::RelayAnswers => self.relay_answers(),
             Occurrence::ProcessDies { stable, success } => {
                 self.process = Process::Dead;
-                if self.kept && !self.looking {
+                if !self.looking {
                     self.unseen = true;
                     return None;
                 }
@@ -254,6 +262,8 @@ impl World {
                 self.daemon_dead = true;
                 Event::DaemonDied
             }
+            Occurrence::Yield => Event::YieldAsked,
+            Occurrence::Dismiss => Event::Dismissed,
             Occurrence::Term => Event::Terminated,
             Occurrence::Interrupt => Event::Interrupted,
             Occurrence::DaemonGetsTerm => Event::DaemonTerminated,
@@ -309,7 +319,7 @@ impl World {
                 self.act(action, luck, &mut queue, &mut went);
                 before = Some(action);
             }
-            self.looking = machine.phase() != Phase::Preparing;
+            self.looking = !matches!(machine.phase(), Phase::Preparing | Phase::Yielding | Phase::StandingBy);
             self.agrees_on_what_is_wanted(machine, &mut went);
             if self.became {
                 break;
@@ -330,6 +340,7 @@ impl World {
             Event::ShutdownAsked => self.shutdown = true,
             Event::DaemonDied => self.daemon_death = true,
             Event::NotReplaced => self.not_replaced = true,
+            Event::YieldAsked => self.yields = true,
             Event::RestartAsked => {
                 self.held = false;
                 self.restart = true;
@@ -352,9 +363,8 @@ impl World {
             | Event::Cleared { .. }
             | Event::Elapsed(_)
             | Event::KillAsked
-            | Event::YieldAsked
-            | Event::Dismissed
             | Event::Finished
+            | Event::Dismissed
             | Event::Interrupted => {}
         }
         // Both got SIGTERM: that is asking for the end of the group.
@@ -442,7 +452,11 @@ impl World {
             Action::Disarm(timer) => self.timers[timer as usize] = false,
             Action::State(state) => self.held |= state == State::Stopped,
             Action::AnnounceEnd | Action::AnnounceFailure => self.end_announced = true,
-            Action::Finish => self.give(Job::Finish),
+            Action::Finish => {
+                // Once the monitors have been told to end there is no way back.
+                self.relay_lost |= self.yields;
+                self.give(Job::Finish);
+            }
             Action::BecomeDaemon => {
                 let may = self.rules.keeps && self.there && self.daemon_death;
                 require(may && !self.shutdown && !self.not_replaced, Promise::BecomesDaemonOnce);
@@ -452,7 +466,11 @@ impl World {
                     queue.push_front(Event::NotReplaced);
                 }
             }
-            Action::AnnounceTerm | Action::StartDaemon | Action::ReportReady | Action::ReportYielded => {}
+            Action::ReportYielded => {
+                require(self.relay_over && self.yields, Promise::YieldsAtRest);
+                self.stands_by = true;
+            }
+            Action::AnnounceTerm | Action::StartDaemon | Action::ReportReady => {}
             Action::Leave(outcome) => {
                 self.left = Some(outcome);
                 self.leave(outcome, &mut require);
@@ -487,7 +505,14 @@ impl World {
     fn leave(&self, outcome: Outcome, require: &mut impl FnMut(bool, Promise)) {
         let nothing_left = self.process == Process::None && !self.members && !self.strangers;
         require(outcome != Outcome::GaveUp || self.rules.gives_up, Promise::GivesUpIfToldTo);
-        let to_daemon = matches!(outcome, Outcome::Crashed | Outcome::Killed);
+        let to_daemon = matches!(outcome, Outcome::Crashed | Outcome::Killed | Outcome::Yielded);
+        let half_done = match self.process {
+            Process::None => false,
+            Process::Alive => self.asked,
+            Process::Dead => self.exit_told && !self.hung,
+        };
+        let may_yield = self.yields && self.rules.keeps && !half_done;
+        require(outcome != Outcome::Yielded || may_yield, Promise::YieldsAtRest);
         require(to_daemon || nothing_left, Promise::NothingLeftAtTheEnd);
         require(!to_daemon || (self.daemon() && !self.daemon_death), Promise::LeavesProcessToDaemonOnly);
         let replaces = self.daemon_death && !self.shutdown && outcome != Outcome::GaveUp;
@@ -503,7 +528,10 @@ impl World {
 
     /// The machine hands on to the next pump whether the process is held.
     pub(super) fn agrees_on_held(&self, machine: &Lifecycle) -> bool {
-        let replaced = matches!(self.left, Some(Outcome::Crashed | Outcome::Killed | Outcome::HandedOver));
+        let replaced = matches!(
+            self.left,
+            Some(Outcome::Crashed | Outcome::Killed | Outcome::HandedOver | Outcome::Yielded)
+        );
         !(replaced || self.became) || machine.is_held() == self.held
     }
 
@@ -521,7 +549,10 @@ impl World {
 
     /// The machine hands on to the next pump, which may have to come at any moment, what is wanted.
     fn agrees_on_what_is_wanted(&self, machine: &Lifecycle, went: &mut Went) {
-        if self.left.is_some_and(|outcome| !matches!(outcome, Outcome::Crashed | Outcome::Killed)) {
+        if self
+            .left
+            .is_some_and(|outcome| !matches!(outcome, Outcome::Crashed | Outcome::Killed | Outcome::Yielded))
+        {
             return;
         }
         if machine.is_ending() || self.not_replaced {

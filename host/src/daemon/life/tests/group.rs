@@ -34,6 +34,8 @@ pub(super) struct Rules {
     pub(super) failing_execs: u32,
     /// The group gives up after two respawns in a row.
     pub(super) gives_up: bool,
+    /// How many of a hundred reloads bring monitors that fail at once.
+    pub(super) broken_reloads: u32,
 }
 
 #[derive(Debug)]
@@ -98,6 +100,10 @@ pub(super) struct Group {
     rules: Rules,
     pub(super) daemon: Option<Daemon>,
     pub(super) pump: Option<Pump>,
+    /// A pump that has made way, until another one is there.
+    standby: Option<Pump>,
+    /// The next pump is to try new monitors, or the pump that lives does.
+    trial: bool,
     process: Option<Process>,
     /// A dead process that waits for its parent.
     unreaped: Option<u32>,
@@ -125,6 +131,8 @@ impl Group {
             rules,
             daemon: None,
             pump: None,
+            standby: None,
+            trial: false,
             process: None,
             unreaped: None,
             page: Page::default(),
@@ -217,12 +225,16 @@ impl Group {
             }
             let Some(daemon) = &mut self.daemon else { return };
             match action {
-                Action::SpawnPump => self.start_pump(),
+                Action::SpawnPump => {
+                    self.start_pump();
+                    self.standby = None;
+                }
                 Action::KillPump => self.pump_dies(),
                 Action::StopPump => self.tell_pump(lifecycle::Event::ShutdownAsked),
                 Action::AnnounceTerm => self.tell_pump(lifecycle::Event::DaemonTerminated),
                 Action::Sweep => {
                     daemon.sweeping = true;
+                    self.standby = None;
                     // A group that gives up ends.
                     self.may_end |= daemon.life.is_ending() || !self.page.executed;
                     self.ask_process();
@@ -234,13 +246,9 @@ impl Group {
                 }
                 Action::Disarm(timer) => daemon.timers.retain(|armed| *armed != timer),
                 Action::YieldPump => self.tell_pump(lifecycle::Event::YieldAsked),
-                Action::State(_)
-                | Action::AcceptReload
-                | Action::RefuseReload
-                | Action::Replace
-                | Action::Settle
-                | Action::Restore
-                | Action::AbandonReload => {}
+                Action::Replace => self.trial = true,
+                Action::Settle | Action::Restore => self.trial = false,
+                Action::State(_) | Action::AcceptReload | Action::RefuseReload | Action::AbandonReload => {}
                 Action::Leave(_) => self.daemon_dies(),
             }
         }
@@ -268,7 +276,10 @@ impl Group {
                     self.tell_daemon(life::Event::Started);
                 }
                 Action::ReportReady => self.tell_daemon(life::Event::PumpReady),
-                Action::ReportYielded => self.tell_daemon(life::Event::PumpYielded { unfinished: false }),
+                Action::ReportYielded => {
+                    let unfinished = self.page.process.is_some();
+                    self.tell_daemon(life::Event::PumpYielded { unfinished });
+                }
                 Action::AnnounceFailure => self.tell_daemon(life::Event::PumpGivesUp),
                 Action::TellExited => {
                     let process = self.page.process.expect("a process has ended");
@@ -308,7 +319,18 @@ impl Group {
             self.pump.iter_mut().for_each(|pump| pump.queue.push_front(lifecycle::Event::NotReplaced));
         } else {
             self.pump = None;
+            // Of monitors that are not ready nobody knows any more.
+            self.trial = false;
             self.start_daemon(false);
+        }
+    }
+
+    /// The daemon hears that the pump has made way.
+    fn stand_by(&mut self) {
+        self.standby = self.pump.take();
+        if let (None, Some(daemon)) = (&self.standby, &mut self.daemon) {
+            // It is dead already, and its end is of no interest any more.
+            daemon.queue.retain(|event| !matches!(event, life::Event::PumpDied { .. }));
         }
     }
 
@@ -361,6 +383,9 @@ impl Group {
     }
 
     fn daemon_dies(&mut self) {
+        // Without another pump in its place the one that has made way finds that it is needed.
+        let standby = self.standby.take();
+        self.pump = self.pump.take().or(standby);
         if self.daemon.take().is_some()
             && let Some(pump) = self.pump.as_mut().filter(|pump| pump.linked)
         {
@@ -410,11 +435,16 @@ impl Group {
         self.pump.iter_mut().for_each(|pump| pump.queue.push_back(event));
     }
 
+    /// Whether it is the pump that answers.
+    fn pump_serves(&self) -> bool {
+        self.pump.as_ref().is_some_and(|pump| pump.machine.phase() != lifecycle::Phase::StandingBy)
+    }
+
     /// The user asks whoever answers for the end of the group.
     pub(super) fn stop(&mut self) {
         self.history.push("stop".into());
         self.may_end = true;
-        if self.pump.is_some() {
+        if self.pump_serves() {
             self.pump_gets(lifecycle::Event::ShutdownAsked);
         } else {
             self.daemon_gets(life::Event::ShutdownAsked);
@@ -425,7 +455,7 @@ impl Group {
     pub(super) fn restart(&mut self) {
         self.history.push("restart".into());
         self.may_end = true;
-        if self.pump.is_some() {
+        if self.pump_serves() {
             self.pump_gets(lifecycle::Event::RestartAsked);
         } else if self.daemon.is_some() {
             self.page.held = false;
@@ -434,12 +464,21 @@ impl Group {
         }
     }
 
+    /// The user asks for other monitors.
+    pub(super) fn reload(&mut self) {
+        self.history.push("reload".into());
+        self.daemon_gets(life::Event::ReloadAsked);
+    }
+
     /// Does one of the things that can happen now; timers run out when nothing else can. False: all is at rest.
     pub(super) fn step(&mut self) -> bool {
         let pump = self.pump.as_ref();
         let cleared = pump.is_some_and(|pump| pump.clearing.is_some()) && self.process.is_none();
         let swept = self.daemon.as_ref().is_some_and(|daemon| daemon.sweeping) && self.process.is_none();
-        let looks = |pump: &Pump| !pump.sees_end && pump.machine.phase() != lifecycle::Phase::Preparing;
+        let looks = |pump: &Pump| {
+            use lifecycle::Phase::{Preparing, StandingBy, Yielding};
+            !pump.sees_end && !matches!(pump.machine.phase(), Preparing | Yielding | StandingBy)
+        };
         let possible = [
             pump.is_some_and(|pump| !pump.queue.is_empty()),
             self.daemon.as_ref().is_some_and(|daemon| !daemon.queue.is_empty()),
@@ -485,7 +524,8 @@ impl Group {
 
     fn relay_works(&mut self) {
         use lifecycle::Event;
-        let fails = self.page.executed && self.chance(100) < self.rules.failing_hooks;
+        let percent = if self.trial { self.rules.broken_reloads } else { self.rules.failing_hooks };
+        let fails = self.page.executed && self.chance(100) < percent;
         let Some(pump) = &mut self.pump else { return };
         let Some(job) = pump.jobs.pop_front() else { return };
         self.history.push(format!("relay: {job:?}{}", if fails { " fails" } else { "" }));
@@ -535,6 +575,10 @@ impl Group {
     fn daemon_steps(&mut self) {
         let Some(daemon) = &mut self.daemon else { return };
         let Some(event) = daemon.queue.pop_front() else { return };
+        if matches!(event, life::Event::PumpYielded { .. }) {
+            self.stand_by();
+        }
+        let Some(daemon) = &mut self.daemon else { return };
         daemon.life.set_unstable(self.page.unstable);
         let actions = daemon.life.step(event);
         self.page.unstable = daemon.life.unstable();
@@ -582,6 +626,12 @@ impl Group {
 
     pub(super) fn is_nothing(&self) -> bool {
         self.daemon.is_none() && self.pump.is_none() && self.process.is_none()
+    }
+
+    /// No reload is under way, and the monitors that run are those of the group.
+    pub(super) fn is_settled(&self) -> bool {
+        let yields = self.daemon.as_ref().is_some_and(|daemon| daemon.life.is_yielding());
+        !(yields || self.trial || self.standby.is_some())
     }
 
     /// Both roles are gone, and the process runs as if nothing had happened.

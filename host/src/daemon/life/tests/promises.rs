@@ -1,7 +1,7 @@
 //! What holds in every history of a daemon, and what must come to pass.
 
 use super::explore::everything;
-use super::world::{Luck, Occurrence, Promise, World};
+use super::world::{Luck, Occurrence, Promise, Reload, World};
 use crate::daemon::life::{Life, Outcome, Phase, Timer};
 
 #[test]
@@ -64,6 +64,16 @@ fn a_stop_is_not_held_up_by_pumps_that_crash_again_and_again() {
     everything().expect(Promise::FewMayFinish);
 }
 
+#[test]
+fn a_reload_is_tried_once_and_kept_or_taken_back() {
+    everything().expect(Promise::ReloadIsTriedOnce);
+}
+
+#[test]
+fn a_daemon_that_leaves_in_order_has_settled_its_reload() {
+    everything().expect(Promise::ReloadIsSettled);
+}
+
 /// How the world answers.
 #[derive(Debug, Clone, Copy)]
 struct Manner {
@@ -88,7 +98,7 @@ fn next(world: &World, manner: Manner) -> Option<Occurrence> {
     let rank = |occurrence: &Occurrence| match occurrence {
         Occurrence::Elapses(Timer::Stop) if world.kills == 2 => Some(5),
         Occurrence::Elapses(_) => Some(if timers_first { 0 } else { 4 }),
-        Occurrence::PredecessorEnds => Some(1),
+        Occurrence::PredecessorEnds | Occurrence::PumpYields => Some(1),
         // Where nothing is kept, nothing is left unfinished.
         Occurrence::PumpDies { unfinished: this, .. } => {
             world.asked.then_some(if *this == unfinished { 2 } else { 3 })
@@ -99,6 +109,8 @@ fn next(world: &World, manner: Manner) -> Option<Occurrence> {
         | Occurrence::PumpGivesUp
         | Occurrence::PumpGetsTerm
         | Occurrence::PumpFloods
+        | Occurrence::PumpIsReady
+        | Occurrence::Reload
         | Occurrence::Restart
         | Occurrence::Shutdown
         | Occurrence::Term
@@ -184,4 +196,10 @@ fn a_pump_that_floods_its_stderr_is_replaced() {
 fn sigterm_to_a_daemon_alone_kills_it_while_a_pump_lives_and_else_ends_the_group() {
     let told = |_: &Life, world: &World| world.terminated && world.is_armed(Timer::Term) && !world.shutdown;
     leads(told, None, |_, world| world.left.is_some());
+}
+
+#[test]
+fn a_reload_is_settled_soon_whatever_the_pumps_do() {
+    let under_way = |_: &Life, world: &World| world.reload != Reload::None;
+    leads(under_way, None, |_, world| world.reload == Reload::None || world.left.is_some());
 }
