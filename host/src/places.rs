@@ -5,6 +5,7 @@ use crate::sys::{family, socket};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -182,7 +183,7 @@ const FILES: [&str; 10] = [
     NEW_LAST_CRASH,
 ];
 /// What files end in that a monitor keeps here for its successors: `LABEL.delivered`.
-const MONITORS_OWN: &str = "delivered";
+const MONITORS_OWN: &[u8] = b".delivered";
 
 impl GroupFiles {
     /// The files in this directory.
@@ -246,9 +247,12 @@ impl GroupFiles {
             }
         }
         for entry in fs::read_dir(&self.directory)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == MONITORS_OWN) {
-                fs::remove_file(path)?;
+            let entry = entry?;
+            let name = entry.file_name();
+            // A label has no dot.
+            let label = name.as_bytes().strip_suffix(MONITORS_OWN);
+            if label.is_some_and(|label| !label.contains(&b'.')) {
+                fs::remove_file(entry.path())?;
             }
         }
         Ok(())
@@ -455,6 +459,12 @@ mod tests {
         for name in [CONTROL, "state", "log.delivered"] {
             fs::write(files.directory.join(name), "").unwrap();
         }
+        // Somebody's own, for a monitor of that label.
+        let own = files.directory.join("aside.stdout.0.delivered");
+        fs::write(&own, "").unwrap();
+        files.clear().unwrap();
+        assert!(own.exists());
+        fs::remove_file(own).unwrap();
         files.remove(&lock);
         assert!(!files.directory.exists());
     }

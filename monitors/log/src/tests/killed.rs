@@ -38,6 +38,8 @@ struct Group {
     /// Whether the write that a pump is killed after is half done.
     tears: bool,
     lives: i32,
+    /// How long all of them took, but for their ends.
+    took: Duration,
     dropped: u64,
 }
 
@@ -73,6 +75,7 @@ impl Group {
             asks: true,
             tears: false,
             lives: 0,
+            took: Duration::ZERO,
             dropped: 0,
         }
     }
@@ -101,6 +104,8 @@ impl Group {
         let begin = || Plan::begin(killed_after.unwrap_or(i64::MAX), tears);
         // A group whose first pump dies before it is set up is none.
         let mut plan = (!is_first).then(begin);
+        let born_at = Instant::now();
+        let mut finished_at = None;
         let ended = catch_unwind(AssertUnwindSafe(|| {
             let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
             let mut log = Log::new(fake.host(), &fake.options::<Log>(&options).unwrap()).unwrap();
@@ -108,6 +113,7 @@ impl Group {
             let mut offsets = self.offsets(from);
             let mut setup = Setup::new(if is_first { Why::PumpStart } else { Why::PumpRestart }, b"");
             (setup.stdout_offset, setup.stderr_offset) = (offsets[0], offsets[1]);
+            setup.kept = !is_first;
             log.setup_details(&setup).unwrap();
             plan.get_or_insert_with(begin);
             let durable = [Stream::Stdout, Stream::Stderr].map(|stream| fake.durable(stream).unwrap_or(0));
@@ -115,6 +121,7 @@ impl Group {
                 self.act(&mut log, index, &mut offsets, if self.asks { durable } else { [0; 2] });
                 self.done = self.done.max(index + 1);
             }
+            finished_at = Some(Instant::now());
             // The compressing thread may be dead already.
             let patience = if killed_after.is_some() {
                 COMPRESSION + Duration::from_millis(5)
@@ -123,6 +130,7 @@ impl Group {
             };
             log.finish(Instant::now() + patience).unwrap();
         }));
+        self.took += finished_at.unwrap_or_else(Instant::now) - born_at;
         let plan = plan.expect("it was begun");
         assert!(ended.is_ok() || plan.is_over(), "panicked by itself: {:?}", fake.log());
         self.dropped = fake.reported("dropped_bytes").map_or(0, |bytes| bytes.parse().unwrap());
@@ -241,12 +249,18 @@ fn kill_everywhere(make: impl Fn() -> Group, judge: impl Fn(&Group, &str)) {
     while was_killed {
         was_killed = false;
         for tears in [false, true] {
-            let mut group = make();
-            group.forgets = usize::try_from(points % 3).unwrap();
-            group.asks = points % 2 == 0;
-            group.tears = tears;
-            let again = [points % 7, 7 + points % 23, i64::MAX][usize::try_from(points % 3).unwrap()];
-            was_killed |= group.live(&[points, again]);
+            let group = loop {
+                let mut group = make();
+                group.forgets = usize::try_from(points % 3).unwrap();
+                group.asks = points % 2 == 0;
+                group.tears = tears;
+                let again = [points % 7, 7 + points % 23, i64::MAX][usize::try_from(points % 3).unwrap()];
+                was_killed |= group.live(&[points, again]);
+                // On a busy machine; what is held back would not be held any more.
+                if group.took < Duration::from_millis(900) {
+                    break group;
+                }
+            };
             judge(&group, &format!("{:?}, killed after {points} points, {tears}", group.options));
         }
         points += 1;
@@ -630,17 +644,16 @@ fn a_log_that_was_cut_meanwhile_is_gone_on_with_at_its_end() {
 fn a_log_that_somebody_else_writes_to_is_not_cut() {
     let sandbox = Sandbox::keeping();
     let mut log = sandbox.first();
-    log.stdout(b"one\n").unwrap();
     sandbox.half_done("theirs\n");
-    // It is looked at before each event.
-    log.exit(&Exit::with_code(12, 0)).unwrap();
-    std::thread::sleep(Duration::from_millis(1100));
+    // After so much it is looked at.
+    let much = "x".repeat(1 << 20) + "\n";
+    log.stdout(much.as_bytes()).unwrap();
     log.stdout(b"two\n").unwrap();
     log.crash();
     sandbox.half_done("theirs, too\n");
-    let mut log = sandbox.restart(Why::PumpRestart, 8);
+    let mut log = sandbox.restart(Why::PumpRestart, u64::try_from(much.len()).unwrap() + 4);
     log.stdout(b"three\n").unwrap();
-    assert_eq!(sandbox.text(), "one\ntheirs\ntwo\ntheirs, too\nthree\n");
+    assert_eq!(sandbox.text().replace('x', ""), "theirs\n\ntwo\ntheirs, too\nthree\n");
 }
 
 #[test]
