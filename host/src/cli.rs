@@ -13,7 +13,7 @@ use crate::start::{Start, StartError, Started};
 use crate::sys::signals;
 use crate::{attached, groups, notify};
 use args::{Cli, Command, StartArgs};
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use clap_complete::CompleteEnv;
 use clap_complete::env::Shells;
 use report::Failure;
@@ -25,7 +25,7 @@ const COMPLETE: &str = "IMMORTAL_COMPLETE";
 /// Runs one command.
 pub(crate) fn run() -> u8 {
     CompleteEnv::with_factory(Cli::command).var(COMPLETE).complete();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => return monitor::with_help(report::usage(&error), &error),
     };
