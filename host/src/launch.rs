@@ -4,6 +4,7 @@
 
 use crate::loader::{Checked, Settings};
 use crate::options::ValueKind;
+use crate::strings::Strings;
 use serde::{Deserialize, Serialize};
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -252,7 +253,7 @@ pub(crate) fn settings(
     directory: Option<&Bytes>,
     program: &Program,
     on_crash: OnCrash,
-    environment: Vec<Bytes>,
+    environment: Strings,
 ) -> Settings {
     let mut single = vec![
         ("name".to_owned(), name.as_bytes().to_vec()),
@@ -265,7 +266,7 @@ pub(crate) fn settings(
     single.extend(directory.cloned().map(|directory| ("directory".to_owned(), directory)));
     Settings {
         single,
-        lists: vec![("args".to_owned(), program.args.clone()), ("env".to_owned(), environment)],
+        lists: vec![("args".to_owned(), program.args.iter().collect()), ("env".to_owned(), environment)],
     }
 }
 
@@ -362,7 +363,7 @@ impl Launch {
     }
 
     /// The settings that monitors can read.
-    pub(crate) fn settings(&self, environment: Vec<Bytes>) -> Settings {
+    pub(crate) fn settings(&self, environment: Strings) -> Settings {
         let directory = self.directory.as_ref();
         settings(&self.name, self.strategy, directory, &self.program, self.policy.on_crash, environment)
     }

@@ -6,6 +6,7 @@
 pub(crate) mod clock;
 pub(crate) mod copy;
 pub(crate) mod entry;
+pub(crate) mod environment;
 pub(crate) mod family;
 pub(crate) mod fd;
 pub(crate) mod guard;
