@@ -20,7 +20,7 @@ use crate::role::{self, Extra, Group, Role, RoleError, attempt};
 use crate::state::{Member, ReloadState, State};
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
-use crate::sys::{clock, family, fd, socket};
+use crate::sys::{clock, family, fd, memory, socket};
 use aside::Aside;
 use faults::Faults;
 use life::{Action, Event, Life, Outcome, Phase, Timer};
@@ -199,6 +199,9 @@ impl Daemon {
         fds.extend(self.pump.as_ref().map(|pump| PollFd::new(pump.link.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.predecessor.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(accepting));
+        if timeout.is_none() {
+            memory::trim_heap();
+        }
         if let Err(error) = poll(&mut fds, timeout) {
             log::error!("waiting for events: {error}");
         }

@@ -5,7 +5,7 @@ use crate::launch::{FORMAT, Launch, number};
 use crate::places::GroupFiles;
 use crate::state::{Member, Page};
 use crate::strings::Strings;
-use crate::sys::{environment, family, fd, signals, socket, spawn};
+use crate::sys::{environment, family, fd, memory, signals, socket, spawn};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::fs::File;
@@ -95,6 +95,7 @@ pub(crate) struct Before {
 
 /// Begins the life of a role: signals blocked, descriptors taken over, log and name set.
 pub(crate) fn begin() -> Result<Group, RoleError> {
+    memory::share_heap();
     attempt("block signals", signals::block_all())?;
     attempt("restore signals", signals::restore_defaults())?;
     // All at once and before anything else opens a descriptor, which might get a number of the table.

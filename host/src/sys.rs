@@ -11,6 +11,7 @@ pub(crate) mod family;
 pub(crate) mod fd;
 pub(crate) mod guard;
 pub(crate) mod limits;
+pub(crate) mod memory;
 pub(crate) mod page;
 pub(crate) mod poll;
 pub(crate) mod signals;
