@@ -21,7 +21,7 @@ use crate::state::{Member, ReloadState, State};
 use crate::sys::file_watch::FileWatch;
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
-use crate::sys::{clock, family, fd, socket};
+use crate::sys::{clock, family, fd, memory, socket};
 use aside::Aside;
 use faults::Faults;
 use life::{Action, Event, Life, Outcome, Phase, Timer};
@@ -208,6 +208,9 @@ impl Daemon {
         fds.extend(self.predecessor.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.aside_watch.as_ref().map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(accepting));
+        if timeout.is_none() {
+            memory::trim_heap();
+        }
         if let Err(error) = poll(&mut fds, timeout) {
             log::error!("waiting for events: {error}");
         }

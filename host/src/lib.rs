@@ -35,6 +35,7 @@ mod signal;
 mod spool;
 mod start;
 mod state;
+mod strings;
 mod sys;
 
 pub use attached::Attached;

@@ -16,6 +16,7 @@ use crate::program;
 use crate::role::{self, Group, RoleError, attempt};
 use crate::spool::SPOOL_BYTES;
 use crate::state::Member;
+use crate::strings::Strings;
 use crate::sys::signals::Signals;
 use crate::sys::{clock, family, fd, limits};
 use nix::sys::signal::Signal;
@@ -47,14 +48,15 @@ impl Pump {
         if let Some(soft) = file_size {
             restore_file_size(&mut group.launch.program, soft);
         }
-        let mut environment = program::environment(&group.launch.program, &group.environment);
+        let inherited = group.keep_environment().clone();
+        let mut environment = program::environment(&group.launch.program, &inherited);
         let ear = match group.launch.policy.ready_within {
             Some(_) => Some(attempt("listen for readiness", Ear::open(&group.directory()))?),
             None => None,
         };
         if let Some(ear) = &ear {
-            environment.retain(|(key, _)| key != b"NOTIFY_SOCKET");
-            environment.push((b"NOTIFY_SOCKET".to_vec(), ear.address().as_encoded_bytes().to_vec()));
+            let address = ear.address();
+            environment = program::with_variable(&environment, b"NOTIFY_SOCKET", address.as_encoded_bytes());
         }
         let prepared = program::prepare(&group.launch.program, &environment)
             .map_err(|error| RoleError::System("lay out the program", std::io::Error::other(error)))?;
@@ -177,7 +179,7 @@ impl Kept {
 fn relay_start(
     group: &mut Group,
     mail: &Arc<Mail>,
-    environment: &[(Vec<u8>, Vec<u8>)],
+    environment: &Strings,
     kept: Option<&Kept>,
 ) -> Result<relay::Start, RoleError> {
     let page = group.page;
@@ -213,11 +215,10 @@ fn relay_start(
     };
     let intake = Intake::new(streams, group.open_recent(), spool, page.delivery());
     let intake = attempt("go on with what was taken from the streams", intake)?;
-    let environment = environment.iter().map(|(key, value)| [key.as_slice(), b"=", value].concat()).collect();
     Ok(relay::Start {
         mail: Arc::clone(mail),
         page,
-        settings: Arc::new(launch.settings(environment)),
+        settings: Arc::new(launch.settings(environment.clone())),
         monitors: launch.monitors.clone(),
         aside: page.aside(),
         executable: role::own_executable(),

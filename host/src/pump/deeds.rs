@@ -118,10 +118,11 @@ impl Pump {
             // Before it runs: this pump may be killed before the next line.
             page.process_started(again);
         }
+        let environment = self.prepared.environment.c_strings().expect("it was looked through at the start");
         let child = spawn::Child {
             candidates: &self.prepared.candidates,
             arguments: &self.prepared.arguments,
-            environment: &self.prepared.environment,
+            environment: &environment,
             descriptors: vec![(self.stdin.as_fd(), 0), (stdout.as_fd(), 1), (stderr.as_fd(), 2)],
             directory: Some(&self.prepared.directory),
             identity: program.identity.as_ref(),

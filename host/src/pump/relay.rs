@@ -21,7 +21,7 @@ use crate::loader::{
 };
 use crate::recent::CHUNK_BYTES;
 use crate::state::{Page, is_aside};
-use crate::sys::{clock, fd};
+use crate::sys::{clock, fd, memory};
 use immortal_monitor_api::abi;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
@@ -120,6 +120,7 @@ struct Relay {
     gather: Duration,
     grown: [bool; 2],
     crash: Option<super::crash_file::CrashFile>,
+    trimmed: bool,
 }
 
 impl Relay {
@@ -134,6 +135,7 @@ impl Relay {
             gather: GATHER,
             grown: [false; 2],
             crash: start.crash,
+            trimmed: false,
             mail,
             sinks,
         };
@@ -259,6 +261,7 @@ impl Relay {
                 Took::Little => self.sleep(Some(self.gather), false)?,
                 Took::Nothing => {
                     self.idle()?;
+                    self.trim();
                     self.sleep(None, true)?;
                 }
             }
@@ -344,6 +347,13 @@ impl Relay {
             crash.trim();
         }
         Ok(())
+    }
+
+    /// Before the first sleep, gives back what only the start needed. Not again: the monitors' memory may be large.
+    fn trim(&mut self) {
+        if !std::mem::replace(&mut self.trimmed, true) {
+            memory::trim_heap();
+        }
     }
 
     /// Reads each stream once.
