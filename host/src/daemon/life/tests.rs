@@ -2,6 +2,7 @@
 
 mod explore;
 mod group;
+mod kept;
 mod promises;
 mod stories;
 mod together;

@@ -6,7 +6,7 @@ use super::world::World;
 use crate::lifecycle::Lifecycle;
 use std::collections::HashSet;
 use std::fmt::Write;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::OnceLock;
 
 /// Pairs are tried from what is reached in fewer steps than this.
@@ -22,7 +22,7 @@ pub(super) struct Reached {
     from: Option<(usize, Vec<Occurrence>, Luck)>,
 }
 
-/// Everything that was reached.
+/// Everything that was reached in which the pump lives.
 pub(super) struct Explored {
     pub(super) reached: Vec<Reached>,
     /// The first breach of each promise.
@@ -64,14 +64,44 @@ fn line(batch: &[Occurrence], luck: Luck, machine: &Lifecycle) -> String {
 
 /// Tells one state from another.
 pub(super) fn fingerprint(machine: &Lifecycle, world: &World) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (machine, world).hash(&mut hasher);
-    hasher.finish()
+    let mut mixer = Mixer::default();
+    (machine, world).hash(&mut mixer);
+    mixer.finish()
+}
+
+/// Much faster than the standard hasher, which withstands an attacker.
+#[derive(Default)]
+pub(super) struct Mixer(u64);
+
+/// For tables of fingerprints.
+pub(super) type Mixing = BuildHasherDefault<Mixer>;
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        let mixed = (self.0 ^ number).wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        self.0 = mixed ^ (mixed >> 29);
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number.cast_unsigned() as u64);
+    }
 }
 
 fn explore() -> Explored {
     let mut explored = Explored { reached: Vec::new(), broken: Vec::new() };
-    let mut seen = HashSet::new();
+    let mut seen = HashSet::default();
     for beginning in Beginning::all() {
         let (machine, world) = World::begin(beginning);
         let fingerprint = fingerprint(&machine, &world);
@@ -82,7 +112,7 @@ fn explore() -> Explored {
     while next < explored.reached.len() {
         let Reached { machine, world, depth, .. } = explored.reached[next].clone();
         // A bound on the count keeps the number of states finite.
-        if world.left.is_none() && machine.unstable() < 3 {
+        if machine.unstable() < 3 {
             let possible = world.possible();
             for first in &possible {
                 explored.go(next, &[*first], &world, &mut seen);
@@ -98,7 +128,7 @@ fn explore() -> Explored {
 }
 
 impl Explored {
-    fn go(&mut self, from: usize, batch: &[Occurrence], world: &World, seen: &mut HashSet<u64>) {
+    fn go(&mut self, from: usize, batch: &[Occurrence], world: &World, seen: &mut HashSet<u64, Mixing>) {
         // One that was excluded by the other of the pair.
         if let [first, second] = batch {
             let mut after = world.clone();
@@ -111,13 +141,22 @@ impl Explored {
         if went.spawned {
             self.try_luck(from, batch, Luck { executes: false, ..Luck::PLAIN }, seen);
         }
+        if went.became {
+            self.try_luck(from, batch, Luck { becomes: false, ..Luck::PLAIN }, seen);
+        }
         if went.cleared && batch.len() > 1 {
             self.try_luck(from, batch, Luck { group_gone: true, ..Luck::PLAIN }, seen);
             self.try_luck(from, batch, Luck { group_gone: true, everyone_gone: true, ..Luck::PLAIN }, seen);
         }
     }
 
-    fn try_luck(&mut self, from: usize, batch: &[Occurrence], luck: Luck, seen: &mut HashSet<u64>) -> Went {
+    fn try_luck(
+        &mut self,
+        from: usize,
+        batch: &[Occurrence],
+        luck: Luck,
+        seen: &mut HashSet<u64, Mixing>,
+    ) -> Went {
         let Reached { mut machine, mut world, .. } = self.reached[from].clone();
         let mut went = world.run(&mut machine, batch, luck);
         if !world.agrees_on_held(&machine) {
@@ -131,7 +170,7 @@ impl Explored {
             }
         }
         let fingerprint = fingerprint(&machine, &world);
-        if seen.insert(fingerprint) {
+        if !world.is_over() && seen.insert(fingerprint) {
             let depth = self.reached[from].depth + 1;
             self.reached.push(Reached {
                 machine,

@@ -1,7 +1,8 @@
 //! How a pump's life may begin, what may happen in it, and what the machine promises.
 
-use crate::launch::{Policy, Restart, Strategy};
-use crate::lifecycle::Timer;
+use super::world::Process;
+use crate::launch::{OnCrash, Policy, Restart, Strategy};
+use crate::lifecycle::{Action, Inherited, Lifecycle, Timer};
 use std::time::Duration;
 
 /// What the machine promises; one test each.
@@ -28,6 +29,12 @@ pub(super) enum Promise {
     EndIsAnnounced,
     StartReportedOnce,
     GivesUpIfToldTo,
+    KeptUntilAsked,
+    BecomesDaemonOnce,
+    StopIsHandedOn,
+    RestartIsHandedOn,
+    YieldsIfAsked,
+    StandsByWithoutRelay,
 }
 
 /// What happens in the world.
@@ -37,7 +44,12 @@ pub(super) enum Occurrence {
     SaysReady,
     HookFails,
     RelayAnswers,
-    ProcessDies { stable: bool, success: bool },
+    ProcessDies {
+        stable: bool,
+        success: bool,
+    },
+    /// The pump finds that a process that was kept is dead: it does not look before the monitors are ready.
+    EndIsSeen,
     AllCleared,
     Elapses(Timer),
     Restart,
@@ -46,6 +58,10 @@ pub(super) enum Occurrence {
     Term,
     Interrupt,
     DaemonGetsTerm,
+    /// The daemon wants another pump in this one's place.
+    Yield,
+    /// That one is there.
+    Dismissal,
 }
 
 /// How what the machine asks for turns out.
@@ -57,11 +73,14 @@ pub(super) struct Luck {
     pub(super) group_gone: bool,
     /// So is everyone.
     pub(super) everyone_gone: bool,
+    /// The pump can become the daemon.
+    pub(super) becomes: bool,
 }
 
 impl Luck {
-    /// The program can be executed, and whatever is to be cleared takes its time.
-    pub(super) const PLAIN: Self = Self { executes: true, group_gone: false, everyone_gone: false };
+    /// The program can be executed, the pump becomes the daemon, and whatever is to be cleared takes its time.
+    pub(super) const PLAIN: Self =
+        Self { executes: true, group_gone: false, everyone_gone: false, becomes: true };
 }
 
 /// What came of one go.
@@ -71,43 +90,98 @@ pub(super) struct Went {
     /// What would have depended on luck.
     pub(super) spawned: bool,
     pub(super) cleared: bool,
+    pub(super) became: bool,
+}
+
+/// What a group was started with, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Rules {
+    pub(super) strategy: Strategy,
+    pub(super) restart: Restart,
+    /// The process has to say that it is ready.
+    pub(super) says_ready: bool,
+    /// The group gives up after two respawns in a row.
+    pub(super) gives_up: bool,
+    /// The process outlives its pump and its daemon.
+    pub(super) keeps: bool,
+    /// The group may be reloaded.
+    pub(super) reloads: bool,
+}
+
+impl Rules {
+    fn policy(self) -> Policy {
+        let ready_within = self.says_ready.then_some(Duration::from_secs(5));
+        let max_restarts = self.gives_up.then_some(2);
+        let on_crash = if self.keeps { OnCrash::Keep } else { OnCrash::Respawn };
+        Policy { restart: self.restart, ready_within, max_restarts, on_crash, ..Policy::default() }
+    }
 }
 
 /// How a pump's life begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Beginning {
-    pub(super) strategy: Strategy,
-    pub(super) restart: Restart,
+    pub(super) rules: Rules,
     pub(super) executed: bool,
     pub(super) held: bool,
-    /// The process has to say that it is ready.
-    pub(super) says_ready: bool,
-    /// The group gives up after two respawns in a row.
-    pub(super) gives_up: bool,
+    /// What an earlier pump has left of the process.
+    pub(super) process: Process,
+    pub(super) stop_wanted: bool,
+    pub(super) restart_wanted: bool,
 }
 
 impl Beginning {
     /// Of all there could be those that differ in more than a detail.
     pub(super) fn all() -> Vec<Self> {
         use Strategy::{Daemon, Development, Unattached};
-        let begin = |strategy, restart| {
-            let (executed, held, says_ready, gives_up) = (false, false, false, false);
-            Self { strategy, restart, executed, held, says_ready, gives_up }
+        let rules = |strategy, restart| {
+            let (says_ready, gives_up, keeps, reloads) = (false, false, false, false);
+            Rules { strategy, restart, says_ready, gives_up, keeps, reloads }
         };
-        vec![
-            begin(Unattached, Restart::OnFailure),
-            begin(Development, Restart::OnFailure),
-            begin(Daemon, Restart::Always),
-            Self { executed: true, held: true, ..begin(Daemon, Restart::Never) },
-            Self { says_ready: true, ..begin(Unattached, Restart::Always) },
-            Self { says_ready: true, ..begin(Daemon, Restart::Never) },
-            Self { executed: true, gives_up: true, ..begin(Daemon, Restart::OnFailure) },
-        ]
+        let begin = |rules| {
+            let (executed, held, stop_wanted, restart_wanted) = (false, false, false, false);
+            Self { rules, executed, held, process: Process::None, stop_wanted, restart_wanted }
+        };
+        let next = |rules| Self { executed: true, ..begin(rules) };
+        let mut all = vec![
+            begin(rules(Unattached, Restart::OnFailure)),
+            begin(rules(Development, Restart::OnFailure)),
+            begin(rules(Daemon, Restart::Always)),
+            Self { held: true, ..next(rules(Daemon, Restart::Never)) },
+            begin(Rules { says_ready: true, ..rules(Unattached, Restart::Always) }),
+            begin(Rules { says_ready: true, ..rules(Daemon, Restart::Never) }),
+            next(Rules { gives_up: true, ..rules(Daemon, Restart::OnFailure) }),
+            Self { stop_wanted: true, ..next(rules(Daemon, Restart::Always)) },
+        ];
+        let keep = |restart| Rules { keeps: true, ..rules(Daemon, restart) };
+        let never = Rules { says_ready: true, ..keep(Restart::Never) };
+        let gives_up = Rules { gives_up: true, ..keep(Restart::OnFailure) };
+        all.extend([
+            begin(keep(Restart::Always)),
+            begin(never),
+            Self { held: true, ..next(never) },
+            Self { stop_wanted: true, ..next(never) },
+            // The pump before had decided that it is over, and was killed before it could reap the process.
+            Self { held: true, process: Process::Dead, ..next(gives_up) },
+        ]);
+        all.extend([
+            next(Rules { reloads: true, ..keep(Restart::OnFailure) }),
+            Self { process: Process::Alive, ..next(Rules { reloads: true, ..never }) },
+        ]);
+        for process in [Process::Alive, Process::Dead] {
+            let kept = |rules| Self { process, ..next(rules) };
+            all.extend([kept(keep(Restart::Always)), kept(never), kept(gives_up)]);
+            for (stop_wanted, restart_wanted) in [(true, false), (false, true), (true, true)] {
+                all.push(Self { stop_wanted, restart_wanted, ..kept(never) });
+            }
+        }
+        all
     }
 
-    pub(super) fn policy(self) -> Policy {
-        let ready_within = self.says_ready.then_some(Duration::from_secs(5));
-        let max_restarts = self.gives_up.then_some(2);
-        Policy { restart: self.restart, ready_within, max_restarts, ..Policy::default() }
+    /// The machine, with what the driver would give it.
+    pub(super) fn machine(self) -> (Lifecycle, Vec<Action>) {
+        let Self { rules, executed, held, process, stop_wanted, restart_wanted } = self;
+        let kept = process != Process::None;
+        let inherited = Inherited { executed, held, unstable: 0, kept, stop_wanted, restart_wanted };
+        Lifecycle::new(rules.policy(), rules.strategy, inherited)
     }
 }

@@ -107,3 +107,33 @@ fn the_daemon_learns_that_the_group_ends_before_the_pump_has_left() {
 fn only_a_group_with_a_limit_of_restarts_gives_up() {
     everything().expect(Promise::GivesUpIfToldTo);
 }
+
+#[test]
+fn a_process_that_is_to_be_kept_is_ended_only_when_somebody_asks_for_it() {
+    everything().expect(Promise::KeptUntilAsked);
+}
+
+#[test]
+fn a_pump_becomes_the_daemon_once_and_only_when_that_is_gone() {
+    everything().expect(Promise::BecomesDaemonOnce);
+}
+
+#[test]
+fn the_next_pump_learns_that_the_group_is_to_end() {
+    everything().expect(Promise::StopIsHandedOn);
+}
+
+#[test]
+fn a_pump_makes_way_only_for_one_that_is_wanted() {
+    everything().expect(Promise::YieldsIfAsked);
+}
+
+#[test]
+fn nothing_delivers_any_more_when_another_pump_may_begin() {
+    everything().expect(Promise::StandsByWithoutRelay);
+}
+
+#[test]
+fn the_next_pump_learns_that_a_restart_is_wanted() {
+    everything().expect(Promise::RestartIsHandedOn);
+}

@@ -1,9 +1,9 @@
 //! What is around a pump's machine: process, relay, daemon, timers. It is changed by the machine's actions, it
 //! knows what can happen next, and it notices when a promise is broken.
 
-use super::given::{Beginning, Luck, Occurrence, Promise, Went};
+use super::given::{Beginning, Luck, Occurrence, Promise, Rules, Went};
 use crate::launch::{Restart, Strategy};
-use crate::lifecycle::{Action, Event, Inherited, Lifecycle, Outcome, Phase, Timer};
+use crate::lifecycle::{Action, Event, Lifecycle, Outcome, Phase, Timer};
 use crate::state::State;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -30,8 +30,14 @@ enum Job {
 /// The world.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct World {
-    pub(super) beginning: Beginning,
+    pub(super) rules: Rules,
     pub(super) process: Process,
+    /// An earlier pump started it.
+    pub(super) kept: bool,
+    /// It is dead, and the pump has not looked yet.
+    unseen: bool,
+    /// The pump looks whether the process is dead.
+    looking: bool,
     /// Others of the process group may live.
     members: bool,
     /// Descendants that left the group may live.
@@ -71,23 +77,39 @@ pub(super) struct World {
     pub(super) daemon_terminated: bool,
     /// The process ended for good, and nobody has asked for it since.
     held: bool,
+    /// A restart was asked for, and the next process is not there yet.
+    pub(super) restart: bool,
+    /// The process was not ready in time.
+    late: bool,
+    /// This pump could not become the daemon.
+    not_replaced: bool,
+    /// The relay took too long for the end of the process.
+    hung: bool,
+    /// Another pump is wanted in this one's place.
+    pub(super) yields: bool,
+    /// The monitors were told to finish with a process there.
+    gave_way: bool,
+    /// The daemon may start the other one.
+    stands_by: bool,
     pub(super) left: Option<Outcome>,
+    /// This pump has become the daemon.
+    pub(super) became: bool,
 }
 
 impl World {
     /// The machine and the world at the beginning.
     pub(super) fn begin(beginning: Beginning) -> (Lifecycle, Self) {
-        let Beginning { strategy, executed, held, .. } = beginning;
-        let (machine, actions) = Lifecycle::new(
-            beginning.policy(),
-            strategy,
-            Inherited { executed, held, ..Inherited::default() },
-        );
+        let Beginning { rules, executed, held, process, stop_wanted, restart_wanted } = beginning;
+        let (machine, actions) = beginning.machine();
+        let kept = process != Process::None;
         let mut world = Self {
-            beginning,
-            process: Process::None,
-            members: false,
-            strangers: false,
+            rules,
+            process,
+            kept,
+            unseen: process == Process::Dead,
+            looking: false,
+            members: kept,
+            strangers: kept,
             preparing: true,
             reading: false,
             relay_over: false,
@@ -97,24 +119,33 @@ impl World {
             said_ready: false,
             asked: false,
             kills: 0,
-            daemon_dead: strategy != Strategy::Daemon,
+            daemon_dead: rules.strategy != Strategy::Daemon,
             clearing_known: false,
             executed,
             there: executed,
             start_reported: false,
             exec_failed: false,
-            spawn_told: false,
+            // The relay tells it of a kept process, to those who do not know, before it is ready.
+            spawn_told: kept,
             exit_told: false,
             delivered: false,
             silent: false,
             relay_lost: false,
             end_announced: false,
-            shutdown: false,
+            shutdown: stop_wanted,
             daemon_death: false,
             terminated: false,
             daemon_terminated: false,
             held,
+            restart: kept && restart_wanted,
+            late: false,
+            not_replaced: false,
+            hung: false,
+            yields: false,
+            gave_way: false,
+            stands_by: false,
             left: None,
+            became: false,
         };
         for action in actions {
             world.act(action, Luck::PLAIN, &mut VecDeque::new(), &mut Went::default());
@@ -123,7 +154,7 @@ impl World {
     }
 
     fn daemon(&self) -> bool {
-        self.beginning.strategy == Strategy::Daemon
+        self.rules.strategy == Strategy::Daemon
     }
 
     pub(super) fn is_armed(&self, timer: Timer) -> bool {
@@ -143,13 +174,16 @@ impl World {
         if self.relay_owes() {
             all.push(Occurrence::RelayAnswers);
         }
-        if self.process == Process::Alive && self.beginning.says_ready && !self.said_ready {
+        if self.process == Process::Alive && self.rules.says_ready && !self.said_ready {
             all.push(Occurrence::SaysReady);
         }
         if self.process == Process::Alive {
-            let success = self.beginning.restart == Restart::OnFailure;
+            let success = self.rules.restart == Restart::OnFailure;
             all.push(Occurrence::ProcessDies { stable: true, success });
             all.push(Occurrence::ProcessDies { stable: false, success: false });
+        }
+        if self.unseen && self.looking {
+            all.push(Occurrence::EndIsSeen);
         }
         if self.clearing.is_some() && self.process != Process::Alive {
             all.push(Occurrence::AllCleared);
@@ -161,6 +195,8 @@ impl World {
         }
         if !self.daemon_dead {
             all.extend([Occurrence::DaemonDies, Occurrence::DaemonGetsTerm]);
+            all.extend((self.rules.reloads && !self.yields).then_some(Occurrence::Yield));
+            all.extend(self.stands_by.then_some(Occurrence::Dismissal));
         }
         all
     }
@@ -171,9 +207,24 @@ impl World {
         !self.relay_over && !self.preparing && self.jobs.iter().any(answers)
     }
 
+    /// It was told that this process is there.
+    pub(super) fn is_reported(&self) -> bool {
+        self.start_reported
+    }
+
+    /// The daemon lives.
+    pub(super) fn has_daemon(&self) -> bool {
+        !self.daemon_dead
+    }
+
+    /// This pump is no more.
+    pub(super) fn is_over(&self) -> bool {
+        self.left.is_some() || self.became
+    }
+
     /// Lets something happen, and says of what the machine hears.
-    pub(super) fn occur(&mut self, occurrence: Occurrence) -> Event {
-        match occurrence {
+    pub(super) fn occur(&mut self, occurrence: Occurrence) -> Option<Event> {
+        Some(match occurrence {
             Occurrence::MonitorsReady => {
                 self.preparing = false;
                 Event::MonitorsReady
@@ -191,8 +242,16 @@ impl World {
             Occurrence::RelayAnswers => self.relay_answers(),
             Occurrence::ProcessDies { stable, success } => {
                 self.process = Process::Dead;
+                if !self.looking {
+                    self.unseen = true;
+                    return None;
+                }
                 let ran = Duration::from_secs(if stable { 60 } else { 0 });
                 Event::ProcessDied { ran, success, jitter: 100 }
+            }
+            Occurrence::EndIsSeen => {
+                self.unseen = false;
+                Event::ProcessDied { ran: Duration::ZERO, success: false, jitter: 100 }
             }
             Occurrence::AllCleared => self.all_cleared(),
             Occurrence::Elapses(timer) => {
@@ -209,7 +268,12 @@ impl World {
             Occurrence::Term => Event::Terminated,
             Occurrence::Interrupt => Event::Interrupted,
             Occurrence::DaemonGetsTerm => Event::DaemonTerminated,
-        }
+            Occurrence::Yield => {
+                self.yields = true;
+                Event::YieldAsked
+            }
+            Occurrence::Dismissal => Event::Dismissed,
+        })
     }
 
     fn relay_answers(&mut self) -> Event {
@@ -244,13 +308,14 @@ impl World {
     /// thread does.
     pub(super) fn run(&mut self, machine: &mut Lifecycle, batch: &[Occurrence], luck: Luck) -> Went {
         let mut went = Went::default();
-        let mut queue: VecDeque<Event> = batch.iter().map(|occurrence| self.occur(*occurrence)).collect();
+        let mut queue: VecDeque<Event> =
+            batch.iter().filter_map(|occurrence| self.occur(*occurrence)).collect();
         while let Some(event) = queue.pop_front() {
             self.hear(event);
             let actions = machine.step(event);
             let mut before = None;
             for action in actions {
-                if self.left.is_some() {
+                if self.is_over() {
                     went.broken.push(Promise::NothingAfterLeave);
                 }
                 let handed_over = action == Action::Leave(Outcome::HandedOver);
@@ -259,6 +324,11 @@ impl World {
                 }
                 self.act(action, luck, &mut queue, &mut went);
                 before = Some(action);
+            }
+            self.looking = !matches!(machine.phase(), Phase::Preparing | Phase::Yielding | Phase::StandingBy);
+            self.agrees_on_what_is_wanted(machine, &mut went);
+            if self.became {
+                break;
             }
             if self.left.is_some() {
                 if machine.phase() != Phase::Over || !machine.step(event).is_empty() {
@@ -275,12 +345,19 @@ impl World {
         match event {
             Event::ShutdownAsked => self.shutdown = true,
             Event::DaemonDied => self.daemon_death = true,
-            Event::RestartAsked => self.held = false,
+            Event::NotReplaced => self.not_replaced = true,
+            Event::RestartAsked => {
+                self.held = false;
+                self.restart = true;
+            }
+            Event::Elapsed(Timer::Ready) => self.late = true,
             Event::Delivered => self.delivered = true,
-            Event::HookFailed | Event::Elapsed(Timer::Deliver) => self.relay_lost = true,
+            Event::HookFailed => self.relay_lost = true,
+            Event::Elapsed(Timer::Deliver) => (self.relay_lost, self.hung) = (true, true),
             Event::SpawnFailed => self.exec_failed = self.executed,
             Event::ProcessDied { .. } => {
-                self.silent = self.daemon_death && !self.shutdown && self.there;
+                let goes_with_daemon = if self.rules.keeps { self.not_replaced } else { self.daemon_death };
+                self.silent = goes_with_daemon && !self.shutdown && self.there;
             }
             Event::Terminated => self.terminated = true,
             Event::DaemonTerminated => self.daemon_terminated = true,
@@ -294,7 +371,6 @@ impl World {
             | Event::YieldAsked
             | Event::Dismissed
             | Event::Finished
-            | Event::NotReplaced
             | Event::Interrupted => {}
         }
         // Both got SIGTERM: that is asking for the end of the group.
@@ -304,6 +380,8 @@ impl World {
     fn act(&mut self, action: Action, luck: Luck, queue: &mut VecDeque<Event>, went: &mut Went) {
         went.spawned |= action == Action::Spawn;
         went.cleared |= matches!(action, Action::Clear { .. });
+        went.became |= action == Action::BecomeDaemon;
+        let may_end = self.may_end_the_process();
         let mut require = |fact: bool, promise: Promise| {
             if !fact {
                 went.broken.push(promise);
@@ -332,6 +410,8 @@ impl World {
             }
             Action::ReportStarted => {
                 require(self.process != Process::None && !self.start_reported, Promise::StartReportedOnce);
+                // Who has asked for another process, or for none, is not to take the old one for it.
+                require(!self.kept || !(self.restart || self.shutdown), Promise::StartReportedOnce);
                 self.start_reported = true;
                 self.there = true;
             }
@@ -346,15 +426,18 @@ impl World {
             }
             Action::Signal => {
                 require(self.process != Process::None, Promise::SignalsTheLiving);
+                require(may_end, Promise::KeptUntilAsked);
                 self.asked = true;
             }
             Action::Kill => {
                 require(self.process != Process::None || self.clearing_known, Promise::SignalsTheLiving);
+                require(may_end, Promise::KeptUntilAsked);
                 self.asked = true;
                 self.kills = (self.kills + 1).min(2);
             }
             Action::Clear { everyone } => {
                 require(self.process != Process::Alive, Promise::ClearsTheDead);
+                require(may_end, Promise::KeptUntilAsked);
                 self.clearing = Some(everyone);
                 self.clearing_known = true;
                 if luck.everyone_gone || (luck.group_gone && !everyone) {
@@ -363,7 +446,9 @@ impl World {
             }
             Action::Reap => {
                 require(self.process != Process::Alive && !self.members, Promise::ReapsTheDead);
-                let excused = self.relay_lost || self.silent || self.process == Process::None;
+                let excused =
+                    self.relay_lost && !self.has_heir() || self.silent || self.process == Process::None;
+                let excused = excused || self.gave_way;
                 require(excused || self.exit_told, Promise::ExitToldOnce);
                 require(excused || self.delivered, Promise::ExitDeliveredBeforeReap);
                 self.process = Process::None;
@@ -374,12 +459,25 @@ impl World {
             Action::Disarm(timer) => self.timers[timer as usize] = false,
             Action::State(state) => self.held |= state == State::Stopped,
             Action::AnnounceEnd | Action::AnnounceFailure => self.end_announced = true,
-            Action::Finish => self.give(Job::Finish),
-            Action::AnnounceTerm
-            | Action::StartDaemon
-            | Action::BecomeDaemon
-            | Action::ReportReady
-            | Action::ReportYielded => {}
+            Action::Finish => {
+                self.gave_way |= self.process != Process::None;
+                self.give(Job::Finish);
+            }
+            Action::ReportReady => require(self.rules.keeps && self.there, Promise::YieldsIfAsked),
+            Action::ReportYielded => {
+                require(self.relay_over && self.yields, Promise::StandsByWithoutRelay);
+                self.stands_by = true;
+            }
+            Action::BecomeDaemon => {
+                let may = self.rules.keeps && self.there && self.daemon_death;
+                require(may && !self.shutdown && !self.not_replaced, Promise::BecomesDaemonOnce);
+                if luck.becomes {
+                    self.became = true;
+                } else {
+                    queue.push_front(Event::NotReplaced);
+                }
+            }
+            Action::AnnounceTerm | Action::StartDaemon => {}
             Action::Leave(outcome) => {
                 self.left = Some(outcome);
                 self.leave(outcome, &mut require);
@@ -400,6 +498,7 @@ impl World {
         self.said_ready = false;
         self.asked = false;
         self.kills = 0;
+        (self.kept, self.restart, self.late) = (false, false, false);
         if luck.executes {
             self.process = Process::Alive;
             self.members = true;
@@ -412,8 +511,10 @@ impl World {
 
     fn leave(&self, outcome: Outcome, require: &mut impl FnMut(bool, Promise)) {
         let nothing_left = self.process == Process::None && !self.members && !self.strangers;
-        require(outcome != Outcome::GaveUp || self.beginning.gives_up, Promise::GivesUpIfToldTo);
-        let to_daemon = matches!(outcome, Outcome::Crashed | Outcome::Killed);
+        require(outcome != Outcome::GaveUp || self.rules.gives_up, Promise::GivesUpIfToldTo);
+        let to_daemon = matches!(outcome, Outcome::Crashed | Outcome::Killed | Outcome::Yielded);
+        let may_yield = self.yields && self.there && self.rules.keeps;
+        require(outcome != Outcome::Yielded || may_yield, Promise::YieldsIfAsked);
         require(to_daemon || nothing_left, Promise::NothingLeftAtTheEnd);
         require(!to_daemon || (self.daemon() && !self.daemon_death), Promise::LeavesProcessToDaemonOnly);
         let replaces = self.daemon_death && !self.shutdown && outcome != Outcome::GaveUp;
@@ -429,7 +530,43 @@ impl World {
 
     /// The machine hands on to the next pump whether the process is held.
     pub(super) fn agrees_on_held(&self, machine: &Lifecycle) -> bool {
-        let replaced = matches!(self.left, Some(Outcome::Crashed | Outcome::Killed | Outcome::HandedOver));
-        !replaced || machine.is_held() == self.held
+        let replaced = matches!(
+            self.left,
+            Some(Outcome::Crashed | Outcome::Killed | Outcome::HandedOver | Outcome::Yielded)
+        );
+        !(replaced || self.became) || machine.is_held() == self.held
+    }
+
+    /// The next pump can go on where a hook of this one fails.
+    pub(super) fn has_heir(&self) -> bool {
+        self.rules.keeps && self.there && !self.daemon_death && !self.hung
+    }
+
+    /// With `keep`: somebody wants the end of the process, or it is dead.
+    fn may_end_the_process(&self) -> bool {
+        let dead = self.process == Process::None || self.process == Process::Dead && !self.unseen;
+        let asked = self.shutdown || self.restart || self.late;
+        !self.rules.keeps || !self.there || dead || asked || self.not_replaced
+    }
+
+    /// The machine hands on to the next pump, which may have to come at any moment, what is wanted.
+    fn agrees_on_what_is_wanted(&self, machine: &Lifecycle, went: &mut Went) {
+        let has_next = |outcome| matches!(outcome, Outcome::Crashed | Outcome::Killed | Outcome::Yielded);
+        if self.left.is_some_and(|outcome| !has_next(outcome)) {
+            return;
+        }
+        if machine.is_ending() || self.not_replaced {
+            return;
+        }
+        if self.shutdown && !machine.wants_end() {
+            went.broken.push(Promise::StopIsHandedOn);
+        }
+        let comes = match self.process {
+            Process::None => !machine.is_held(),
+            Process::Alive | Process::Dead => !self.rules.keeps || machine.wants_restart(),
+        };
+        if self.restart && !comes {
+            went.broken.push(Promise::RestartIsHandedOn);
+        }
     }
 }

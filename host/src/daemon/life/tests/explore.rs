@@ -1,7 +1,7 @@
 //! Goes through everything that can happen to a daemon: from every state that can be reached, all single
 //! occurrences and all pairs of which the machine hears in one go.
 
-use super::world::{Luck, Occurrence, Promise, World};
+use super::world::{Beginning, Luck, Occurrence, Promise, World};
 use crate::daemon::life::Life;
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -49,8 +49,8 @@ impl Explored {
 fn explore() -> Explored {
     let mut explored = Explored { reached: Vec::new(), broken: Vec::new() };
     let mut seen = HashMap::new();
-    for (succeeding, gives_up) in [(false, false), (true, false), (false, true), (true, true)] {
-        let (machine, world) = World::begin(succeeding, succeeding, gives_up);
+    for beginning in Beginning::all() {
+        let (machine, world) = World::begin(beginning);
         seen.insert((machine.clone(), world.clone()), ());
         explored.reached.push(Reached { machine, world, from: None });
     }

@@ -49,15 +49,50 @@ fn a_start_has_failed_or_a_group_has_ended_as_it_was_asked_to() {
     everything().expect(Promise::OutcomeFits);
 }
 
-/// How the world answers: SIGKILLs until everything is swept, and whether timers come first.
-type Manner = (u8, bool);
+#[test]
+fn a_process_that_is_to_be_kept_is_ended_only_when_somebody_asks_for_it() {
+    everything().expect(Promise::KeptUntilAsked);
+}
 
-fn next(world: &World, (kills, timers_first): Manner) -> Option<Occurrence> {
+#[test]
+fn what_a_pump_has_not_finished_is_finished_by_the_next_one() {
+    everything().expect(Promise::SomeMayFinish);
+}
+
+#[test]
+fn a_stop_is_not_held_up_by_pumps_that_crash_again_and_again() {
+    everything().expect(Promise::FewMayFinish);
+}
+
+/// How the world answers.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    /// SIGKILLs until everything is swept.
+    kills: u8,
+    timers_first: bool,
+    /// Every pump dies before it has finished what it was to do.
+    unfinished: bool,
+}
+
+impl Manner {
+    fn all() -> Vec<Self> {
+        let manner = |(kills, timers_first)| Self { kills, timers_first, unfinished: false };
+        let mut all = [(0, false), (0, true), (1, false), (2, false), (2, true)].map(manner).to_vec();
+        all.extend([0, 2].map(|kills| Self { kills, timers_first: false, unfinished: true }));
+        all
+    }
+}
+
+fn next(world: &World, manner: Manner) -> Option<Occurrence> {
+    let Manner { kills, timers_first, unfinished } = manner;
     let rank = |occurrence: &Occurrence| match occurrence {
         Occurrence::Elapses(Timer::Stop) if world.kills == 2 => Some(5),
         Occurrence::Elapses(_) => Some(if timers_first { 0 } else { 4 }),
         Occurrence::PredecessorEnds => Some(1),
-        Occurrence::PumpDies { .. } => world.asked.then_some(2),
+        // Where nothing is kept, nothing is left unfinished.
+        Occurrence::PumpDies { unfinished: this, .. } => {
+            world.asked.then_some(if *this == unfinished { 2 } else { 3 })
+        }
         Occurrence::AllSwept => (world.kills >= kills).then_some(3),
         Occurrence::PumpStarts
         | Occurrence::PumpEndsGroup
@@ -81,7 +116,7 @@ fn leads(
 ) {
     let explored = everything();
     let mut tried = 0;
-    for manner in [(0, false), (0, true), (1, false), (2, false), (2, true)] {
+    for manner in Manner::all() {
         for (index, reached) in explored.reached.iter().enumerate() {
             if reached.world.left.is_some() || !from(&reached.machine, &reached.world) {
                 continue;
@@ -96,7 +131,7 @@ fn leads(
             while !goal(&machine, &world) {
                 let next = next(&world, manner);
                 path.push(format!("{:?}: {next:?}", machine.phase()));
-                let (Some(next), true) = (next, path.len() <= 12) else {
+                let (Some(next), true) = (next, path.len() <= 14) else {
                     panic!("{}\n{first:?}, then, {manner:?}:\n{}", explored.history(index), path.join("\n"));
                 };
                 world.run(&mut machine, &[next], luck);

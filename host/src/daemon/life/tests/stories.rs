@@ -1,6 +1,6 @@
 //! Short stories of a daemon, and histories that cannot happen.
 
-use super::world::{Luck, World};
+use super::world::{Beginning, Luck, World};
 use crate::daemon::life::{Action, Event, Life, Outcome, Phase, Timer};
 use crate::launch::{OnCrash, Policy};
 use proptest::prelude::{any, prop, prop_assert, proptest};
@@ -169,6 +169,7 @@ fn events_that_cannot_happen_do_no_harm_and_nothing_follows_the_end() {
         Event::PumpGivesUp,
         Event::PumpTerminated,
         Event::PumpDied { ran: LONG, jitter: 0, unfinished: false },
+        Event::PumpDied { ran: MOMENT, jitter: 0, unfinished: true },
         Event::PumpNotStarted { jitter: 200 },
         Event::Swept,
         Event::Flooded,
@@ -178,9 +179,8 @@ fn events_that_cannot_happen_do_no_harm_and_nothing_follows_the_end() {
         Event::Interrupted,
     ];
     events.extend(Timer::ALL.map(Event::Elapsed));
-    let mut reached: Vec<Life> = [(false, false), (true, true), (true, false), (false, true)]
-        .map(|(executed, succeeding)| Life::new(Policy::default(), executed, succeeding).0)
-        .into();
+    let mut reached: Vec<Life> =
+        Beginning::all().into_iter().map(|beginning| beginning.machine().0).collect();
     let mut seen: HashSet<Life> = reached.iter().cloned().collect();
     while let Some(life) = reached.pop() {
         for event in &events {
@@ -201,11 +201,10 @@ fn events_that_cannot_happen_do_no_harm_and_nothing_follows_the_end() {
 proptest! {
     #[test]
     fn long_histories_keep_every_promise(
-        succeeding in any::<bool>(),
-        gives_up in any::<bool>(),
+        beginning in prop::sample::select(Beginning::all()),
         choices in prop::collection::vec((any::<u16>(), 1..4_usize, any::<[bool; 2]>()), 1..300),
     ) {
-        let (mut life, mut world) = World::begin(succeeding, succeeding, gives_up);
+        let (mut life, mut world) = World::begin(beginning);
         let mut history = Vec::new();
         for (mut choice, count, [starts, gone]) in choices {
             let mut batch = Vec::new();

@@ -1,7 +1,8 @@
 //! What is around a daemon's machine: its pump, the pump before, what they leave, timers.
 
 use crate::daemon::life::{Action, Event, Life, Outcome, Timer};
-use crate::launch::Policy;
+use crate::launch::{OnCrash, Policy};
+use crate::state::State;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ pub(super) enum Promise {
     NothingLeftAtTheEnd,
     KilledWithAnHeir,
     OutcomeFits,
+    KeptUntilAsked,
+    SomeMayFinish,
+    FewMayFinish,
 }
 
 /// What happens in the world.
@@ -27,7 +31,11 @@ pub(super) enum Occurrence {
     PumpEndsGroup,
     PumpGivesUp,
     PumpGetsTerm,
-    PumpDies { stable: bool },
+    /// `unfinished`: it leaves a process, or something that it had written.
+    PumpDies {
+        stable: bool,
+        unfinished: bool,
+    },
     PumpFloods,
     AllSwept,
     Elapses(Timer),
@@ -46,9 +54,49 @@ pub(super) struct Luck {
     pub(super) gone: bool,
 }
 
+/// How a daemon's life begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Beginning {
+    /// The process ran before.
+    pub(super) executed: bool,
+    /// A pump executed this daemon, and has not ended yet.
+    pub(super) succeeding: bool,
+    /// The group gives up after two respawns of the pump in a row.
+    pub(super) gives_up: bool,
+    /// The process outlives its pump and its daemon.
+    pub(super) keeps: bool,
+}
+
+impl Beginning {
+    /// All that differ in more than a detail.
+    pub(super) fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for gives_up in [false, true] {
+            // A pump that has become the daemon is succeeded by nobody.
+            for (executed, succeeding, keeps) in
+                [(false, false, false), (true, true, false), (false, false, true), (true, false, true)]
+            {
+                all.push(Self { executed, succeeding, gives_up, keeps });
+            }
+            // It could not become the daemon.
+            all.push(Self { executed: true, succeeding: true, gives_up, keeps: true });
+        }
+        all
+    }
+
+    /// The machine.
+    pub(super) fn machine(self) -> (Life, Vec<Action>) {
+        let max_restarts = self.gives_up.then_some(2);
+        let on_crash = if self.keeps { OnCrash::Keep } else { OnCrash::Respawn };
+        let policy = Policy { max_restarts, on_crash, ..Policy::default() };
+        Life::new(policy, self.executed, self.succeeding)
+    }
+}
+
 /// The world.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct World {
+    keeps: bool,
     predecessor: bool,
     pump: bool,
     /// Process and descendants of a pump may live.
@@ -71,15 +119,21 @@ pub(super) struct World {
     pub(super) terminated: bool,
     pump_terminated: bool,
     spawned: bool,
+    /// Pumps spawned since the end was asked for.
+    finishers: u8,
+    pausing: bool,
+    /// The last pump has left something to be finished.
+    unfinished: bool,
     pub(super) left: Option<Outcome>,
 }
 
 impl World {
     /// The machine and the world at the beginning.
-    pub(super) fn begin(executed: bool, succeeding: bool, gives_up: bool) -> (Life, Self) {
-        let policy = Policy { max_restarts: gives_up.then_some(2), ..Policy::default() };
-        let (machine, actions) = Life::new(policy, executed, succeeding);
+    pub(super) fn begin(beginning: Beginning) -> (Life, Self) {
+        let Beginning { executed, succeeding, gives_up, keeps } = beginning;
+        let (machine, actions) = beginning.machine();
         let mut world = Self {
+            keeps,
             predecessor: succeeding,
             pump: false,
             rest: false,
@@ -96,6 +150,9 @@ impl World {
             terminated: false,
             pump_terminated: false,
             spawned: false,
+            finishers: 0,
+            pausing: false,
+            unfinished: false,
             left: None,
         };
         for action in actions {
@@ -113,7 +170,10 @@ impl World {
         }
         if self.pump {
             all.extend([Occurrence::PumpStarts, Occurrence::PumpEndsGroup, Occurrence::PumpGivesUp]);
-            all.extend([true, false].map(|stable| Occurrence::PumpDies { stable }));
+            for stable in [true, false] {
+                all.push(Occurrence::PumpDies { stable, unfinished: false });
+                all.extend(self.keeps.then_some(Occurrence::PumpDies { stable, unfinished: true }));
+            }
             all.extend([Occurrence::PumpGetsTerm, Occurrence::PumpFloods]);
         }
         if self.sweeping {
@@ -143,13 +203,10 @@ impl World {
             Occurrence::PumpEndsGroup => Event::PumpEnds,
             Occurrence::PumpGivesUp => Event::PumpGivesUp,
             Occurrence::PumpGetsTerm => Event::PumpTerminated,
-            Occurrence::PumpDies { stable } => {
+            Occurrence::PumpDies { stable, unfinished } => {
                 self.pump = false;
-                Event::PumpDied {
-                    ran: Duration::from_secs(if stable { 60 } else { 0 }),
-                    jitter: 100,
-                    unfinished: false,
-                }
+                let ran = Duration::from_secs(if stable { 60 } else { 0 });
+                Event::PumpDied { ran, jitter: 100, unfinished }
             }
             Occurrence::PumpFloods => Event::Flooded,
             Occurrence::AllSwept => {
@@ -200,7 +257,8 @@ impl World {
             }
             Event::PumpTerminated => self.pump_terminated = true,
             Event::Terminated => self.terminated = true,
-            Event::PumpDied { .. } | Event::PumpNotStarted { .. } => self.pump_known = false,
+            Event::PumpDied { unfinished, .. } => (self.pump_known, self.unfinished) = (false, unfinished),
+            Event::PumpNotStarted { .. } => (self.pump_known, self.unfinished) = (false, false),
             Event::Swept => self.sweeping_known = false,
             Event::PredecessorGone
             | Event::Flooded
@@ -213,7 +271,9 @@ impl World {
         }
         // Both got SIGTERM, or this one did and there is no other: that is asking for the end of the group.
         let dies = matches!(event, Event::Terminated | Event::Interrupted | Event::Elapsed(Timer::Term));
-        let told = dies && !self.pump_known;
+        // With `keep` a pump is started to pass the process on to, unless it may be a shutdown of the system.
+        let passes_on = self.keeps && self.pausing && event == Event::Interrupted;
+        let told = dies && !self.pump_known && !passes_on;
         self.shutdown |= told || (self.terminated && self.pump_terminated);
     }
 
@@ -225,13 +285,22 @@ impl World {
         };
         match action {
             Action::SpawnPump => {
+                self.pausing = false;
                 require(!self.pump && !self.predecessor, Promise::OnePump);
-                require(!self.rest && !self.sweeping, Promise::SpawnAfterSweep);
+                require(!self.rest || self.keeps && self.executed, Promise::SpawnAfterSweep);
+                require(!self.sweeping, Promise::SpawnAfterSweep);
                 require(self.executed || !self.spawned, Promise::NoSpawnBeforeTheStart);
-                require(!self.shutdown, Promise::NoSpawnAfterShutdown);
+                let finishes = self.keeps && self.executed && !self.failed;
+                require(!self.shutdown || finishes, Promise::NoSpawnAfterShutdown);
+                if self.shutdown {
+                    // One that is to begin with it, and three that go on.
+                    require(self.finishers < 4, Promise::FewMayFinish);
+                    self.finishers += 1;
+                }
                 self.spawned = true;
                 self.pump_terminated = false;
-                self.asked = false;
+                // It finds what is wanted on the page.
+                self.asked = self.shutdown;
                 self.kills = 0;
                 self.pump_known = true;
                 self.pump = luck.starts;
@@ -253,7 +322,11 @@ impl World {
             | Action::Restore
             | Action::AbandonReload => {}
             Action::Sweep => {
-                self.sweeping_known = true;
+                let wanted = self.shutdown || self.failed || self.gives_up || !self.executed;
+                require(!self.keeps || wanted, Promise::KeptUntilAsked);
+                let others = self.finishers < 3 && !self.failed && !self.gives_up;
+                require(!(self.unfinished && others && self.executed), Promise::SomeMayFinish);
+                (self.sweeping_known, self.pausing) = (true, false);
                 self.sweeping = !luck.gone;
                 if luck.gone {
                     self.rest = false;
@@ -266,7 +339,7 @@ impl World {
             }
             Action::Arm(timer, _) => self.timers[timer as usize] = true,
             Action::Disarm(timer) => self.timers[timer as usize] = false,
-            Action::State(_) => {}
+            Action::State(state) => self.pausing |= state == State::Backoff,
             Action::Leave(outcome) => {
                 self.left = Some(outcome);
                 let nothing = !self.pump && !self.rest && !self.predecessor;
