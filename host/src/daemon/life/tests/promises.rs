@@ -1,7 +1,7 @@
 //! What holds in every history of a daemon, and what must come to pass.
 
 use super::explore::everything;
-use super::world::{Luck, Occurrence, Promise, World};
+use super::world::{Luck, Occurrence, Promise, Reload, World};
 use crate::daemon::life::{Life, Outcome, Phase, Timer};
 
 #[test]
@@ -42,6 +42,11 @@ fn a_group_ends_only_when_nothing_is_left_of_it() {
 #[test]
 fn a_daemon_dies_of_a_signal_only_while_a_pump_lives_that_replaces_it() {
     everything().expect(Promise::KilledWithAnHeir);
+}
+
+#[test]
+fn a_reload_is_tried_and_then_kept_or_taken_back_with_the_pump_that_tried_it() {
+    everything().expect(Promise::ReloadInOrder);
 }
 
 #[test]
@@ -99,6 +104,9 @@ fn next(world: &World, manner: Manner) -> Option<Occurrence> {
         | Occurrence::PumpGivesUp
         | Occurrence::PumpGetsTerm
         | Occurrence::PumpFloods
+        | Occurrence::Reload
+        | Occurrence::PumpYields { .. }
+        | Occurrence::PumpIsReady
         | Occurrence::Restart
         | Occurrence::Shutdown
         | Occurrence::Term
@@ -184,4 +192,10 @@ fn a_pump_that_floods_its_stderr_is_replaced() {
 fn sigterm_to_a_daemon_alone_kills_it_while_a_pump_lives_and_else_ends_the_group() {
     let told = |_: &Life, world: &World| world.terminated && world.is_armed(Timer::Term) && !world.shutdown;
     leads(told, None, |_, world| world.left.is_some());
+}
+
+#[test]
+fn a_reload_comes_to_an_end_even_if_no_pump_says_anything() {
+    let accepted = |_: &Life, world: &World| world.reload != Reload::None;
+    leads(accepted, None, |_, world| world.reload == Reload::None || world.left.is_some());
 }

@@ -175,6 +175,9 @@ fn events_that_cannot_happen_do_no_harm_and_nothing_follows_the_end() {
         Event::Flooded,
         Event::ShutdownAsked,
         Event::RestartAsked,
+        Event::ReloadAsked,
+        Event::PumpReady,
+        Event::PumpYielded { unfinished: true },
         Event::Terminated,
         Event::Interrupted,
     ];

@@ -21,6 +21,7 @@ pub(super) enum Promise {
     KeptUntilAsked,
     SomeMayFinish,
     FewMayFinish,
+    ReloadInOrder,
 }
 
 /// What happens in the world.
@@ -37,6 +38,13 @@ pub(super) enum Occurrence {
         unfinished: bool,
     },
     PumpFloods,
+    /// Another set-up is wanted.
+    Reload,
+    /// It stands by.
+    PumpYields {
+        unfinished: bool,
+    },
+    PumpIsReady,
     AllSwept,
     Elapses(Timer),
     Restart,
@@ -93,6 +101,15 @@ impl Beginning {
     }
 }
 
+/// How far a reload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Reload {
+    None,
+    Accepted,
+    /// The next pump, or the one that lives, has the new set-up.
+    Tried,
+}
+
 /// The world.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct World {
@@ -124,6 +141,11 @@ pub(super) struct World {
     pausing: bool,
     /// The last pump has left something to be finished.
     unfinished: bool,
+    pub(super) reload: Reload,
+    /// The pump was asked to yield.
+    yields: bool,
+    /// The pump said that its monitors are ready; it says so once.
+    ready: bool,
     pub(super) left: Option<Outcome>,
 }
 
@@ -153,6 +175,9 @@ impl World {
             finishers: 0,
             pausing: false,
             unfinished: false,
+            reload: Reload::None,
+            yields: false,
+            ready: false,
             left: None,
         };
         for action in actions {
@@ -175,6 +200,13 @@ impl World {
                 all.extend(self.keeps.then_some(Occurrence::PumpDies { stable, unfinished: true }));
             }
             all.extend([Occurrence::PumpGetsTerm, Occurrence::PumpFloods]);
+            all.extend((self.keeps && self.executed && !self.ready).then_some(Occurrence::PumpIsReady));
+            if self.yields {
+                all.extend([true, false].map(|unfinished| Occurrence::PumpYields { unfinished }));
+            }
+        }
+        if self.keeps && self.reload == Reload::None {
+            all.push(Occurrence::Reload);
         }
         if self.sweeping {
             all.push(Occurrence::AllSwept);
@@ -204,11 +236,20 @@ impl World {
             Occurrence::PumpGivesUp => Event::PumpGivesUp,
             Occurrence::PumpGetsTerm => Event::PumpTerminated,
             Occurrence::PumpDies { stable, unfinished } => {
-                self.pump = false;
+                (self.pump, self.yields) = (false, false);
                 let ran = Duration::from_secs(if stable { 60 } else { 0 });
                 Event::PumpDied { ran, jitter: 100, unfinished }
             }
             Occurrence::PumpFloods => Event::Flooded,
+            Occurrence::Reload => Event::ReloadAsked,
+            Occurrence::PumpYields { unfinished } => {
+                (self.pump, self.yields) = (false, false);
+                Event::PumpYielded { unfinished }
+            }
+            Occurrence::PumpIsReady => {
+                self.ready = true;
+                Event::PumpReady
+            }
             Occurrence::AllSwept => {
                 self.sweeping = false;
                 self.rest = false;
@@ -258,6 +299,7 @@ impl World {
             Event::PumpTerminated => self.pump_terminated = true,
             Event::Terminated => self.terminated = true,
             Event::PumpDied { unfinished, .. } => (self.pump_known, self.unfinished) = (false, unfinished),
+            Event::PumpYielded { unfinished } => (self.pump_known, self.unfinished) = (false, unfinished),
             Event::PumpNotStarted { .. } => (self.pump_known, self.unfinished) = (false, false),
             Event::Swept => self.sweeping_known = false,
             Event::PredecessorGone
@@ -265,7 +307,6 @@ impl World {
             | Event::RestartAsked
             | Event::ReloadAsked
             | Event::PumpReady
-            | Event::PumpYielded { .. }
             | Event::Interrupted
             | Event::Elapsed(_) => {}
         }
@@ -297,6 +338,9 @@ impl World {
                     require(self.finishers < 4, Promise::FewMayFinish);
                     self.finishers += 1;
                 }
+                // After a pump that yields there is one with the new set-up.
+                require(self.reload != Reload::Accepted, Promise::ReloadInOrder);
+                (self.yields, self.ready) = (false, false);
                 self.spawned = true;
                 self.pump_terminated = false;
                 // It finds what is wanted on the page.
@@ -313,14 +357,37 @@ impl World {
                 require(self.pump_known, Promise::SignalsTheLiving);
                 self.asked = true;
             }
-            Action::AnnounceTerm
-            | Action::AcceptReload
-            | Action::RefuseReload
-            | Action::YieldPump
-            | Action::Replace
-            | Action::Settle
-            | Action::Restore
-            | Action::AbandonReload => {}
+            Action::AnnounceTerm => {}
+            Action::AcceptReload => {
+                let may = self.keeps && self.executed && !self.shutdown;
+                require(may && self.reload == Reload::None, Promise::ReloadInOrder);
+                self.reload = Reload::Accepted;
+            }
+            Action::RefuseReload => {
+                let may = self.executed && !self.shutdown && self.pump_known && self.reload == Reload::None;
+                require(!may, Promise::ReloadInOrder);
+            }
+            Action::YieldPump => {
+                require(self.pump_known, Promise::SignalsTheLiving);
+                require(self.reload == Reload::Accepted, Promise::ReloadInOrder);
+                self.yields = self.pump;
+            }
+            Action::Replace => {
+                require(self.reload == Reload::Accepted && !self.pump_known, Promise::ReloadInOrder);
+                self.reload = Reload::Tried;
+            }
+            Action::Settle => {
+                require(self.reload == Reload::Tried && self.pump_known, Promise::ReloadInOrder);
+                self.reload = Reload::None;
+            }
+            Action::Restore => {
+                require(self.reload == Reload::Tried && !self.pump_known, Promise::ReloadInOrder);
+                self.reload = Reload::None;
+            }
+            Action::AbandonReload => {
+                require(self.reload == Reload::Accepted && self.shutdown, Promise::ReloadInOrder);
+                self.reload = Reload::None;
+            }
             Action::Sweep => {
                 let wanted = self.shutdown || self.failed || self.gives_up || !self.executed;
                 require(!self.keeps || wanted, Promise::KeptUntilAsked);
@@ -342,6 +409,9 @@ impl World {
             Action::State(state) => self.pausing |= state == State::Backoff,
             Action::Leave(outcome) => {
                 self.left = Some(outcome);
+                // The daemon that comes after one that was killed says that it died meanwhile.
+                let told = self.reload == Reload::None || outcome == Outcome::Killed;
+                require(told, Promise::ReloadInOrder);
                 let nothing = !self.pump && !self.rest && !self.predecessor;
                 require(outcome == Outcome::Killed || nothing, Promise::NothingLeftAtTheEnd);
                 let heir = self.pump_known && !self.shutdown;
