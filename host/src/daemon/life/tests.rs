@@ -4,6 +4,7 @@ mod explore;
 mod group;
 mod kept;
 mod promises;
+mod reloads;
 mod stories;
 mod together;
 mod world;

@@ -44,6 +44,10 @@ pub(super) struct Daemon {
     sweeping: bool,
     /// The pump that executed this daemon has not ended.
     predecessor: bool,
+    /// Which set-up is in force: the number of reloads.
+    setup: u32,
+    /// The next one is being tried.
+    trial: bool,
 }
 
 /// What the relay is asked for, and answers.
@@ -72,6 +76,12 @@ pub(super) struct Pump {
     sees_end: bool,
     /// An earlier pump started the process.
     kept: bool,
+    /// Which set-up it has.
+    setup: u32,
+    /// It tries that one: its monitors are not ready.
+    trial: bool,
+    /// The daemon was told that it has yielded.
+    stands_by: bool,
 }
 
 /// A process that runs.
@@ -137,7 +147,7 @@ impl Group {
             seed,
             history: Vec::new(),
         };
-        group.start_daemon(false);
+        group.start_daemon(false, 0);
         group
     }
 
@@ -153,17 +163,29 @@ impl Group {
         (self.seed >> 16) % below
     }
 
-    fn start_daemon(&mut self, predecessor: bool) {
+    fn start_daemon(&mut self, predecessor: bool, setup: u32) {
         let (life, actions) = Life::new(self.policy(), self.page.executed, predecessor);
         let mut queue = VecDeque::new();
         if self.page.stop_wanted {
             queue.push_back(life::Event::PumpEnds);
         }
-        self.daemon = Some(Daemon { life, queue, timers: Vec::new(), sweeping: false, predecessor });
+        let (timers, sweeping, trial) = (Vec::new(), false, false);
+        self.daemon = Some(Daemon { life, queue, timers, sweeping, predecessor, setup, trial });
         self.daemon_acts(actions);
     }
 
     fn start_pump(&mut self) {
+        // One that stands by is dismissed. If the daemon dies before it can do so, it finds the new one on the page.
+        let mut asked_again = VecDeque::new();
+        if let Some(mut before) = self.pump.take_if(|pump| pump.stands_by) {
+            let actions = before.machine.step(lifecycle::Event::Dismissed);
+            assert_eq!(actions, [lifecycle::Action::Leave(lifecycle::Outcome::Yielded)]);
+            // Whoever has not got an answer asks again.
+            asked_again = before.queue;
+            asked_again.retain(|event| {
+                matches!(event, lifecycle::Event::ShutdownAsked | lifecycle::Event::RestartAsked)
+            });
+        }
         assert!(self.pump.is_none(), "a second pump: {self:#?}");
         assert!(self.rules.keeps || self.process.is_none(), "a process is left: {self:#?}");
         self.pumps += 1;
@@ -180,15 +202,20 @@ impl Group {
                 restart_wanted: self.page.restart_wanted,
             },
         );
+        let daemon = self.daemon.as_ref().expect("it starts the pump");
+        let (setup, trial) = (daemon.setup + u32::from(daemon.trial), daemon.trial);
         self.pump = Some(Pump {
             machine,
-            queue: VecDeque::new(),
+            queue: asked_again,
             jobs: VecDeque::from([Job::Prepare]),
             timers: Vec::new(),
             clearing: None,
             linked: true,
             sees_end: false,
             kept,
+            setup,
+            trial,
+            stands_by: false,
         });
         self.pump_acts(actions);
     }
@@ -234,13 +261,10 @@ impl Group {
                 }
                 Action::Disarm(timer) => daemon.timers.retain(|armed| *armed != timer),
                 Action::YieldPump => self.tell_pump(lifecycle::Event::YieldAsked),
-                Action::State(_)
-                | Action::AcceptReload
-                | Action::RefuseReload
-                | Action::Replace
-                | Action::Settle
-                | Action::Restore
-                | Action::AbandonReload => {}
+                Action::Replace => daemon.trial = true,
+                Action::Settle => (daemon.setup, daemon.trial) = (daemon.setup + 1, false),
+                Action::Restore => daemon.trial = false,
+                Action::State(_) | Action::AcceptReload | Action::RefuseReload | Action::AbandonReload => {}
                 Action::Leave(_) => self.daemon_dies(),
             }
         }
@@ -267,8 +291,16 @@ impl Group {
                     self.page.executed = true;
                     self.tell_daemon(life::Event::Started);
                 }
-                Action::ReportReady => self.tell_daemon(life::Event::PumpReady),
-                Action::ReportYielded => self.tell_daemon(life::Event::PumpYielded { unfinished: false }),
+                Action::ReportReady => {
+                    pump.trial = false;
+                    self.tell_daemon(life::Event::PumpReady);
+                }
+                Action::ReportYielded => {
+                    assert!(pump.jobs.is_empty(), "its relay works: {}", self.story());
+                    pump.stands_by = true;
+                    let unfinished = self.page.process.is_some();
+                    self.tell_daemon(life::Event::PumpYielded { unfinished });
+                }
                 Action::AnnounceFailure => self.tell_daemon(life::Event::PumpGivesUp),
                 Action::TellExited => {
                     let process = self.page.process.expect("a process has ended");
@@ -291,7 +323,10 @@ impl Group {
                 Action::AnnounceEnd => self.tell_daemon(life::Event::PumpEnds),
                 Action::AnnounceTerm => self.tell_daemon(life::Event::PumpTerminated),
                 Action::Finish => pump.jobs.push_back(Job::Finish),
-                Action::StartDaemon => self.start_daemon(true),
+                Action::StartDaemon => {
+                    let setup = pump.setup;
+                    self.start_daemon(true, setup);
+                }
                 Action::BecomeDaemon => self.become_daemon(),
                 Action::Leave(_) => self.pump_dies(),
                 Action::TellSpawned { .. } | Action::Read | Action::State(_) => {}
@@ -307,8 +342,9 @@ impl Group {
             self.excused.extend(self.page.process);
             self.pump.iter_mut().for_each(|pump| pump.queue.push_front(lifecycle::Event::NotReplaced));
         } else {
-            self.pump = None;
-            self.start_daemon(false);
+            // One that only tries its set-up becomes the daemon of the one before.
+            let setup = self.pump.take().map_or(0, |pump| pump.setup - u32::from(pump.trial));
+            self.start_daemon(false, setup);
         }
     }
 
@@ -345,7 +381,9 @@ impl Group {
             self.ask_process();
         }
         if let Some(daemon) = &mut self.daemon {
-            if pump.linked {
+            if pump.stands_by {
+                // The daemon knows that it has yielded, and cares for nothing else.
+            } else if pump.linked {
                 if self.page.stop_wanted {
                     daemon.queue.push_back(life::Event::PumpEnds);
                 }
@@ -421,6 +459,18 @@ impl Group {
         }
     }
 
+    /// The user asks for another set-up.
+    pub(super) fn reload(&mut self) {
+        self.history.push("reload".into());
+        self.daemon_gets(life::Event::ReloadAsked);
+    }
+
+    /// How many reloads are in force; none: daemon and pump do not agree.
+    pub(super) fn setup(&self) -> Option<u32> {
+        let (daemon, pump) = (self.daemon.as_ref()?, self.pump.as_ref()?);
+        (daemon.setup == pump.setup && !daemon.trial && !pump.trial).then_some(daemon.setup)
+    }
+
     /// The user asks whoever answers for a restart of the process.
     pub(super) fn restart(&mut self) {
         self.history.push("restart".into());
@@ -439,7 +489,10 @@ impl Group {
         let pump = self.pump.as_ref();
         let cleared = pump.is_some_and(|pump| pump.clearing.is_some()) && self.process.is_none();
         let swept = self.daemon.as_ref().is_some_and(|daemon| daemon.sweeping) && self.process.is_none();
-        let looks = |pump: &Pump| !pump.sees_end && pump.machine.phase() != lifecycle::Phase::Preparing;
+        let looks = |pump: &Pump| {
+            use lifecycle::Phase::{Preparing, StandingBy, Yielding};
+            !pump.sees_end && !matches!(pump.machine.phase(), Preparing | Yielding | StandingBy)
+        };
         let possible = [
             pump.is_some_and(|pump| !pump.queue.is_empty()),
             self.daemon.as_ref().is_some_and(|daemon| !daemon.queue.is_empty()),

@@ -3,7 +3,7 @@
 
 use super::group::{Blow, Group, Role, Rules};
 
-const KEEP: Rules =
+pub(super) const KEEP: Rules =
     Rules { keeps: true, ignores_signal: false, failing_hooks: 0, failing_execs: 0, gives_up: false };
 
 /// Deaths of a role that are no shutdown of the system.
@@ -16,21 +16,21 @@ const BLOWS: [(Role, Blow); 5] = [
 ];
 
 /// A group that runs.
-fn whole(rules: Rules, seed: u32) -> Group {
+pub(super) fn whole(rules: Rules, seed: u32) -> Group {
     let mut group = Group::begin(rules, seed);
     group.settle();
     assert!(group.is_whole(), "{}", group.story());
     group
 }
 
-fn steps(group: &mut Group, count: u32) {
+pub(super) fn steps(group: &mut Group, count: u32) {
     for _ in 0..count {
         group.step();
     }
 }
 
 /// What may strike a group soon: a role gets a signal, or is killed between any two actions.
-fn strike(group: &mut Group) {
+pub(super) fn strike(group: &mut Group) {
     let (role, blow) = BLOWS[group.chance(5) as usize];
     let count = group.chance(12);
     steps(group, count);
