@@ -18,6 +18,7 @@ use crate::frames::{Frame, Link};
 use crate::launch::number;
 use crate::role::{self, Extra, Group, Role, RoleError, attempt};
 use crate::state::{Member, ReloadState, State};
+use crate::sys::file_watch::FileWatch;
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
 use crate::sys::{clock, family, fd, socket};
@@ -85,6 +86,8 @@ struct Daemon {
     faults: Faults,
     /// Monitors that are set aside.
     aside: Aside,
+    /// Tells of new files where theirs are.
+    aside_watch: Option<FileWatch>,
     failure: Option<Frame>,
     /// The last that a pump said, or how it ended.
     last_words: String,
@@ -150,6 +153,7 @@ impl Daemon {
             stopping: Vec::new(),
             faults,
             aside: Aside::new(),
+            aside_watch: None,
             failure: None,
             last_words: String::new(),
             proposal: None,
@@ -202,6 +206,7 @@ impl Daemon {
         fds.extend(self.parent.as_ref().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.pump.as_ref().map(|pump| PollFd::new(pump.link.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.predecessor.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.aside_watch.as_ref().map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(accepting));
         if let Err(error) = poll(&mut fds, timeout) {
             log::error!("waiting for events: {error}");
@@ -211,6 +216,7 @@ impl Daemon {
         self.take_parent();
         self.take_pump_frames();
         self.take_predecessor();
+        self.take_new_files();
         self.take_signals();
         self.take_wishes(accepting);
         self.take_timers();

@@ -63,8 +63,8 @@ pub(crate) struct Lifecycle {
     daemon_gone: bool,
     /// Another pump is wanted in this one's place.
     yields: bool,
-    /// Yielding: a process runs, as far as is known.
-    leaves_running: bool,
+    /// Yielding: there is a process.
+    leaves_process: bool,
     /// The relay does not read.
     relay_held: bool,
     /// The relay is gone or hangs: nothing can be delivered any more.
@@ -98,7 +98,7 @@ impl Lifecycle {
             kept,
             daemon_gone: false,
             yields: false,
-            leaves_running: false,
+            leaves_process: false,
             relay_held: false,
             relay_gone: false,
             unstable,
@@ -294,8 +294,8 @@ impl Lifecycle {
 
     fn process_died(&mut self, last: (Duration, bool, u16), out: &mut Vec<Action>) {
         if matches!(self.phase, Phase::Yielding | Phase::StandingBy) {
-            // Noticed in the moment before this pump began to yield. The next one notices it as well.
-            self.leaves_running = false;
+            // For the next pump, or there is nothing to end if none comes.
+            self.leaves_process = false;
         }
         if !matches!(self.phase, Phase::Running | Phase::Ending) {
             return;
@@ -476,7 +476,7 @@ impl Lifecycle {
         if !self.yields || !is_at_rest || self.goal != Goal::Policy || self.terminated {
             return;
         }
-        self.leaves_running = self.phase == Phase::Running;
+        self.leaves_process = self.phase == Phase::Running;
         self.phase = Phase::Yielding;
         out.push(Action::Disarm(Timer::Backoff));
         out.push(Action::Finish);
@@ -487,7 +487,7 @@ impl Lifecycle {
     fn end_alone(&mut self, out: &mut Vec<Action>) {
         self.relay_gone = true;
         out.push(Action::Disarm(Timer::Finish));
-        if self.leaves_running { self.end_process(out) } else { self.clear(out) }
+        if self.leaves_process { self.end_process(out) } else { self.clear(out) }
     }
 
     fn end_process(&mut self, out: &mut Vec<Action>) {

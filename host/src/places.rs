@@ -5,6 +5,7 @@ use crate::sys::{family, socket};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -181,6 +182,8 @@ const FILES: [&str; 10] = [
     LAST_CRASH,
     NEW_LAST_CRASH,
 ];
+/// What files end in that a monitor keeps here for its successors: `LABEL.delivered`.
+const MONITORS_OWN: &[u8] = b".delivered";
 
 impl GroupFiles {
     /// The files in this directory.
@@ -241,6 +244,15 @@ impl GroupFiles {
             match fs::remove_file(self.directory.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}
+            }
+        }
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            // A label has no dot.
+            let label = name.as_bytes().strip_suffix(MONITORS_OWN);
+            if label.is_some_and(|label| !label.contains(&b'.')) {
+                fs::remove_file(entry.path())?;
             }
         }
         Ok(())
@@ -432,4 +444,28 @@ pub(crate) fn initialise_page(file: &File) -> Result<Page, PlaceError> {
     let page = Page::map(file).map_err(|error| PlaceError::system("map", Path::new("state"), error))?;
     page.initialise();
     Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_monitor_keeps_for_its_successors_goes_with_the_group() {
+        let runtime = tempfile::tempdir().unwrap();
+        let files = GroupFiles::of(runtime.path(), "web");
+        fs::create_dir(&files.directory).unwrap();
+        let lock = File::create(files.lock()).unwrap();
+        for name in [CONTROL, "state", "log.delivered"] {
+            fs::write(files.directory.join(name), "").unwrap();
+        }
+        // Somebody's own, for a monitor of that label.
+        let own = files.directory.join("aside.stdout.0.delivered");
+        fs::write(&own, "").unwrap();
+        files.clear().unwrap();
+        assert!(own.exists());
+        fs::remove_file(own).unwrap();
+        files.remove(&lock);
+        assert!(!files.directory.exists());
+    }
 }

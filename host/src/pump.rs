@@ -148,7 +148,7 @@ impl Pump {
         fds.extend(self.link.as_ref().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
         let watch = self.watch.as_ref().filter(|_| self.awaits_end());
         fds.extend(watch.map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
-        fds.extend(self.server.poll_fds(true));
+        fds.extend(self.serves().then(|| self.server.poll_fds(true)).into_iter().flatten());
         fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
         if let Err(error) = poll(&mut fds, timeout) {
             drop(fds);
@@ -176,7 +176,7 @@ impl Pump {
         if link {
             self.take_frames();
         }
-        if clients {
+        if clients && self.serves() {
             self.take_wishes();
         }
         if ear {
@@ -413,6 +413,12 @@ impl Pump {
         if ear.hears_ready(is_ours) {
             self.events.push_back(Event::Ready);
         }
+    }
+
+    /// Whether this pump answers clients. What one asks of a pump that has made way might come too late for the other
+    /// one, which has looked at the page by then; who is not answered asks that one, or the daemon.
+    fn serves(&self) -> bool {
+        self.lifecycle.phase() != Phase::StandingBy
     }
 
     fn take_wishes(&mut self) {

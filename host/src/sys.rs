@@ -8,6 +8,7 @@ pub(crate) mod copy;
 pub(crate) mod entry;
 pub(crate) mod family;
 pub(crate) mod fd;
+pub(crate) mod file_watch;
 pub(crate) mod guard;
 pub(crate) mod limits;
 pub(crate) mod page;

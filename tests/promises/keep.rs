@@ -323,7 +323,7 @@ fn strategies_without_a_daemon_are_refused() {
 }
 
 /// How often the roles have gone to sleep so far.
-fn sleeps(group: &Group<'_>, roles: &[i32]) -> Vec<String> {
+fn sleeps(roles: &[i32]) -> Vec<String> {
     let threads = roles.iter().flat_map(|pid| {
         let listing = std::fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
         listing.map(|thread| thread.expect("a thread").path().join("status"))
@@ -332,9 +332,7 @@ fn sleeps(group: &Group<'_>, roles: &[i32]) -> Vec<String> {
         let text = std::fs::read_to_string(status).expect("a thread's status");
         text.lines().filter(|line| line.contains("ctxt_switches")).collect()
     });
-    let counts: Vec<String> = counts.collect();
-    assert_eq!(counts.len(), 3, "a daemon and the two threads of a pump: {}", group.name);
-    counts
+    counts.collect()
 }
 
 #[test]
@@ -347,15 +345,16 @@ fn roles_that_took_a_process_over_do_not_wake_up_while_it_is_idle() {
     group.wait_running("again", |_| true);
     let roles = [pids.of(Role::Monitor), pids.of(Role::Daemon)];
     // Nobody may look at it meanwhile: not even `status`.
-    let mut before = sleeps(&group, &roles);
+    let mut before = sleeps(&roles);
     let mut since = Instant::now();
     eventually("a second of sleep", || {
-        let now = sleeps(&group, &roles);
+        let now = sleeps(&roles);
         if now != before {
             (before, since) = (now, Instant::now());
         }
         (since.elapsed() > Duration::from_secs(1)).then_some(())
     });
+    assert_eq!(before.len(), 3, "a daemon and the two threads of a pump");
 }
 
 #[test]

@@ -167,8 +167,9 @@ fn a_monitor_that_was_set_aside_is_tried_again_when_its_file_has_changed() {
     assert!(is_degraded(&group.status()));
     let fresh = sandbox.executable(artifacts().monitor("recorder"), "fresh.so");
     std::fs::rename(fresh, &library).unwrap();
-    group.member(Role::Monitor).signal(Signal::SIGKILL);
-    group.wait_running("another pump", |pids| pids.get(Role::Monitor) != new.get(Role::Monitor));
+    let another = |pids: &immortal_tests::Pids| pids.get(Role::Monitor) != new.get(Role::Monitor);
+    let pids = group.wait_running("another pump, by itself", another);
+    assert_eq!(pids.get(Role::Process), old.get(Role::Process));
     assert!(!is_degraded(&group.status()));
     sandbox.file("go", "", 0o600);
     eventually("the second line at the recorder", || {

@@ -6,6 +6,7 @@ use crate::loader::Identity;
 use crate::places::GroupFiles;
 use crate::spool;
 use crate::state::is_aside;
+use crate::sys::file_watch::FileWatch;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -77,6 +78,7 @@ impl Daemon {
         let Some(monitor) = self.group.launch.monitors.get(hook.monitor) else { return };
         let identity = Identity::of(&monitor.path).ok();
         self.aside.push((hook.monitor, identity));
+        self.watch_aside();
         let page = self.group.page;
         page.set_aside(page.aside() | 1 << hook.monitor);
         // What it did is no reason to wait or to give up any more.
@@ -90,6 +92,36 @@ impl Daemon {
         ));
     }
 
+    /// Watches the places of the files of all monitors that are set aside.
+    pub(super) fn watch_aside(&mut self) {
+        let monitors = &self.group.launch.monitors;
+        let paths = self.aside.iter().filter_map(|(index, _)| monitors.get(*index)?.path.parent());
+        self.aside_watch = match self.aside.is_empty() {
+            true => None,
+            false => FileWatch::of(paths)
+                .inspect_err(|error| log::warn!("new files of monitors are seen at the next pump: {error}"))
+                .ok(),
+        };
+    }
+
+    /// Has a monitor tried again that is set aside and whose file has changed.
+    pub(super) fn take_new_files(&mut self) {
+        let is_told = self.aside_watch.as_ref().is_some_and(FileWatch::take);
+        if is_told && self.proposal.is_none() && !self.changed_aside().is_empty() {
+            self.propose_again();
+        }
+    }
+
+    /// Indices of the monitors that are set aside and whose file is not the one that was.
+    pub(super) fn changed_aside(&self) -> Vec<usize> {
+        let monitors = &self.group.launch.monitors;
+        let is_new = |(index, identity): &&(usize, Option<Identity>)| {
+            let now = monitors.get(*index).and_then(|monitor| Identity::of(&monitor.path).ok());
+            now.is_some() && now != *identity
+        };
+        self.aside.iter().filter(is_new).map(|(index, _)| *index).collect()
+    }
+
     /// Notes the files of monitors that a daemon before this one has set aside.
     pub(super) fn remember_aside(&mut self) {
         let mask = self.group.page.aside();
@@ -98,22 +130,24 @@ impl Daemon {
                 self.aside.push((index, Identity::of(&monitor.path).ok()));
             }
         }
+        self.watch_aside();
     }
 
     /// Takes back every monitor whose file is not the one that was set aside.
     pub(super) fn take_back_changed(&mut self) {
+        let changed = self.changed_aside();
         let page = self.group.page;
-        let monitors = &self.group.launch.monitors;
-        let faults = &mut self.faults;
-        self.aside.retain(|(index, identity)| {
-            let now = monitors.get(*index).and_then(|monitor| Identity::of(&monitor.path).ok());
-            let is_new = now.is_some() && now != *identity;
-            if is_new {
-                log::info!("monitor {} has a new file and is tried again", monitors[*index].label);
-                page.set_aside(page.aside() & !(1 << index));
-                faults.forgive(*index);
-            }
-            !is_new
-        });
+        for index in &changed {
+            log::info!(
+                "monitor {} has a new file and is tried again",
+                self.group.launch.monitors[*index].label
+            );
+            page.set_aside(page.aside() & !(1 << index));
+            self.faults.forgive(*index);
+        }
+        if !changed.is_empty() {
+            self.aside.retain(|(index, _)| !changed.contains(index));
+            self.watch_aside();
+        }
     }
 }

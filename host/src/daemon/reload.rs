@@ -29,6 +29,8 @@ pub(super) enum Asker {
     Client(ClientId),
     /// A client of the pump.
     Pump,
+    /// This daemon: a monitor that is set aside has a new file.
+    Nobody,
 }
 
 /// A set-up that may take the place of the group's own.
@@ -46,7 +48,6 @@ pub(super) struct Proposal {
 /// What is known of monitors that are replaced, in case that they come back.
 struct Replaced {
     got: Vec<Got>,
-    aside: Aside,
     mask: u64,
 }
 
@@ -108,10 +109,25 @@ impl Daemon {
         Ok(Proposal { id, asker, launch, file, executable, replaced: None })
     }
 
+    /// Proposes the same set-up once more: of its monitors, those that were set aside and have a new file come back.
+    pub(super) fn propose_again(&mut self) {
+        let launch = self.group.launch.clone();
+        match fd::sealed(&launch.encode()) {
+            Ok(file) => {
+                let asker = Asker::Nobody;
+                self.proposal =
+                    Some(Proposal { id: 0, asker, launch, file, executable: None, replaced: None });
+                self.events.push_back(Event::ReloadAsked);
+            }
+            Err(error) => log::warn!("a monitor that was set aside cannot be tried again: {error}"),
+        }
+    }
+
     fn answer_reload(&mut self, asker: Asker, id: u64, refusal: Option<String>) {
         match asker {
             Asker::Client(client) => self.server.answer(client, refusal.map_or(Ok(()), Err)),
             Asker::Pump => self.tell_pump(&Frame::ReloadAnswer { id, refusal }),
+            Asker::Nobody => log::debug!("trying a new file: {refusal:?}"),
         }
     }
 
@@ -146,12 +162,18 @@ impl Daemon {
 
     /// The next pump gets the new set-up. Whatever was set aside is tried again.
     pub(super) fn replace(&mut self) {
+        let changed = self.changed_aside();
         let Some(proposal) = &mut self.proposal else { return };
         let page = self.group.page;
         let got = reload::hand_over(page, &self.group.launch.monitors, &proposal.launch.monitors);
-        proposal.replaced =
-            Some(Replaced { got, aside: std::mem::take(&mut self.aside), mask: page.aside() });
+        let (mask, aside) = (page.aside(), std::mem::take(&mut self.aside));
         page.set_aside(0);
+        if matches!(proposal.asker, Asker::Nobody) {
+            self.aside = aside.iter().filter(|(index, _)| !changed.contains(index)).cloned().collect();
+            page.set_aside(changed.iter().fold(mask, |mask, index| mask & !(1 << index)));
+        }
+        proposal.replaced = Some(Replaced { got, mask });
+        self.watch_aside();
     }
 
     /// The new set-up, while it is tried.
@@ -167,7 +189,7 @@ impl Daemon {
     /// The new set-up is taken back: the pump that tried it has died.
     pub(super) fn restore(&mut self) {
         let Some(proposal) = self.proposal.take() else { return };
-        let Some(Replaced { mut got, aside, mask }) = proposal.replaced else { return };
+        let Some(Replaced { mut got, mask }) = proposal.replaced else { return };
         let page = self.group.page;
         let delivery = page.delivery();
         let (new, old) = (&proposal.launch.monitors, &self.group.launch.monitors);
@@ -178,8 +200,10 @@ impl Daemon {
         }
         delivery.hand_over(&got, &(0..got.len()).map(Some).collect::<Vec<_>>(), 0);
         delivery.hand_over_aside(&heirs);
-        self.aside = aside;
+        // They are as they are now: a file that has just failed is not tried once more.
+        self.aside = Aside::new();
         page.set_aside(mask);
+        self.remember_aside();
         self.report_reload(proposal.id, &self.last_words);
         page.set_reload_state(ReloadState::Restoring);
         log::warn!("the new monitors did not get ready, the old ones are restored: {}", self.last_words);

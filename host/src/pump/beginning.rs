@@ -166,7 +166,7 @@ impl Kept {
         let ran = Duration::from_nanos(clock::monotonic_ns().saturating_sub(page.since_monotonic_ns()));
         let at = Instant::now().checked_sub(ran).unwrap_or_else(Instant::now);
         // One that was being executed when the pump died has written no more than its number.
-        if family::runs(pid, 0) {
+        if !page.is_start_noted(Member::Process) && family::runs(pid, 0) {
             page.set_member(Member::Process, pid);
         }
         Some(Self { started: Started { pid, at }, watch: watch.or_else(|| family::watch(pid)) })

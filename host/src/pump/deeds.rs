@@ -324,16 +324,17 @@ impl Pump {
     pub(super) fn leave(&mut self, outcome: Outcome) {
         let page = self.group.page;
         log::info!("the pump leaves: {outcome:?}");
-        page.delivery().set_verdict(match outcome {
-            Outcome::Crashed => self.verdict,
+        match outcome {
+            Outcome::Crashed => page.delivery().set_verdict(self.verdict),
+            // The page is another pump's already.
+            Outcome::Yielded => {}
             Outcome::StartFailed
             | Outcome::Ended
             | Outcome::Failed
             | Outcome::GaveUp
             | Outcome::Killed
-            | Outcome::HandedOver
-            | Outcome::Yielded => Verdict::Other,
-        });
+            | Outcome::HandedOver => page.delivery().set_verdict(Verdict::Other),
+        }
         let (status, text, hint) = self.failure.take().unwrap_or_else(|| {
             let name = &self.group.launch.name;
             (FAILED, format!("group {name}: it was stopped before the program ran"), None)

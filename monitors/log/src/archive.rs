@@ -8,6 +8,7 @@ mod compress;
 mod name;
 
 use crate::config::Rotation;
+use crate::kill;
 use name::Moment;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -102,8 +103,7 @@ impl Archive {
             }
             Err(error) => archive.warn("read the directory of", log, &error),
         }
-        archive.prune();
-        archive.compress();
+        archive.tidy();
         archive
     }
 
@@ -112,18 +112,23 @@ impl Archive {
         log.parent() == Some(&self.directory) && log.file_name() == Some(&self.base)
     }
 
-    /// Sets the log aside under a new name, and removes what is too much.
+    /// Sets the log aside under a new name. [`Self::tidy`] does the rest, once there is a new log.
     ///
     /// # Errors
     /// If it cannot be renamed.
     pub(crate) fn take(&mut self, log: &Path, bytes: u64, now: SystemTime) -> io::Result<()> {
         let moment = Moment::after(self.newest, now);
         fs::rename(log, self.path(moment, Compression::None))?;
+        kill::point();
         self.newest = Some(moment);
         self.shared.lock().files.push_back(OldFile { moment, compression: Compression::None, bytes });
+        Ok(())
+    }
+
+    /// Removes what is too much, and has the rest compressed.
+    pub(crate) fn tidy(&mut self) {
         self.prune();
         self.compress();
-        Ok(())
     }
 
     /// Waits for the compressing thread until then, and makes it leave the rest to the next pump.
@@ -148,6 +153,7 @@ impl Archive {
             let file_name = entry.file_name();
             if compress::is_half_done(&self.base, &file_name) {
                 fs::remove_file(entry.path())?;
+                kill::point();
                 continue;
             }
             let Some((moment, compression)) = name::parse(&self.base, &file_name) else { continue };
@@ -188,7 +194,9 @@ impl Archive {
             };
             let Some(oldest) = oldest else { return };
             let path = self.path(oldest.moment, oldest.compression);
-            match fs::remove_file(&path) {
+            let removed = fs::remove_file(&path);
+            kill::point();
+            match removed {
                 Ok(()) => {}
                 // Its owner has tidied up.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -216,7 +224,11 @@ impl Archive {
             base: self.base.clone(),
             compression: self.plan.compression,
         };
-        let spawned = std::thread::Builder::new().name("compress".to_owned()).spawn(move || work.run());
+        let fate = kill::Fate::of_this_thread();
+        let spawned = std::thread::Builder::new().name("compress".to_owned()).spawn(move || {
+            fate.share();
+            work.run();
+        });
         if let Err(error) = spawned {
             self.shared.lock().is_compressing = false;
             let directory = self.directory.clone();

@@ -23,10 +23,12 @@ impl Attended {
         Self { shared: Arc::new(Shared { file: Mutex::new(file), is_attended: Mutex::new(false) }) }
     }
 
-    /// Does something with the file, and has it attended to if something is left to do afterwards.
+    /// Does something with the file, says so in a checkpoint, and has the file attended to if something is left to do
+    /// afterwards.
     pub(crate) fn with<T>(&self, what: impl FnOnce(&mut LogFile) -> T) -> T {
         let mut file = lock(&self.shared.file);
         let result = what(&mut file);
+        file.commit();
         if file.is_waiting() {
             self.attend();
         }
@@ -51,8 +53,10 @@ fn attend(shared: &Weak<Shared>) {
     loop {
         std::thread::sleep(RETRY);
         let Some(shared) = shared.upgrade() else { return };
-        let mut file = lock(&shared.file);
+        // After a panic in the middle of a write, what the pump believes of the file may be wrong.
+        let Ok(mut file) = shared.file.lock() else { return };
         file.attend(SystemTime::now());
+        file.commit();
         if !file.is_waiting() {
             // While the file is locked: whoever leaves something to do again starts a new thread.
             *lock(&shared.is_attended) = false;

@@ -2,7 +2,8 @@
 //! events in it.
 //!
 //! It never fails for a file that cannot be written, once a group has been started: what cannot be written is
-//! dropped and counted (`dropped_bytes` in `status`, since the pump's start), and the process goes on.
+//! dropped and counted (`dropped_bytes` in `status`, since the pump's start, with `--on-crash keep` since the group's),
+//! and the process goes on.
 //!
 //! # The file
 //! - A new log file or pid file has the mode 0644, less the umask. The log is appended to, whatever is in it.
@@ -29,7 +30,7 @@
 //!   stream or an event is written gets a newline, and its rest is a line with a stamp of its own. Once both
 //!   streams have talked, the unfinished line at the end of a read, up to 16 KiB, is held back until its end
 //!   comes, an event is written, or a second has passed, so that one stream does not cut the lines of the other;
-//!   a killed pump loses it. Nothing is held back while one stream alone is used.
+//!   a killed pump loses it, but not with `--on-crash keep`. Nothing is held back while one stream alone is used.
 //!
 //! # Rotation
 //! - With `max_size` or `rotate_every` the log is renamed to `NAME.20260801T123456.789012Z`, the time in UTC, and
@@ -55,14 +56,26 @@
 //!   a second writing is tried again, also while the process is silent. As soon as that works, one line says how
 //!   many bytes were dropped.
 //! - Lines stay whole: of a line that the disk does not take whole nothing is left in the file (it is cut back,
-//!   what was there of it before included, unless somebody else writes to the file as well), and the rest of a line whose beginning was dropped is dropped as well,
-//!   up to 64 KiB.
+//!   what was there of it before included, unless somebody else writes to the file as well), and the rest of a line
+//!   whose beginning was dropped is dropped as well, up to 64 KiB.
 //! - With time stamps, bytes of the process are counted, without their stamps.
+//!
+//! # When the process is kept running (`--on-crash keep`)
+//! - Whenever a pump is killed, the files together have every byte once, every event of the process once, and go on
+//!   as if nothing had happened, but for the event lines of the new pump. What a hook has returned from is noted in
+//!   `LABEL.delivered` in the group's directory: up to where each stream is in the log, how long that was, and what
+//!   is held back. What a killed pump wrote and did not note is cut off when the next one is set up, and delivered
+//!   to that once more. Without that file (there is no room for it, say) output may be in the log twice.
+//! - Cut is nothing but the log itself, also if it was moved within its directory meanwhile, and only what is behind
+//!   the noted length. A log that was seen to be written to by somebody else as well is never cut; one that somebody
+//!   has made shorter is gone on with at its end; instead of one that was moved away, a new one is begun.
+//! - What a full disk cost stays counted, and is said once.
 #![forbid(unsafe_code)]
 
 mod archive;
 mod attended;
 mod config;
+mod kill;
 mod line;
 mod log_file;
 mod pid_file;
@@ -71,11 +84,14 @@ mod stamp;
 use attended::Attended;
 use config::Config;
 use immortal_monitor_api::{
-    Exit, Host, Monitor, OptionSpec, Options, Output, Readiness, Result, Setup, Spawn, Stream, Why,
+    Exit, Host, Monitor, OptionSpec, Options, Output, Readiness, Result, Setup, Spawn, Stream, Why, abi,
     export_monitor,
 };
-use log_file::{LogFile, Source};
+use log_file::{LogFile, Source, Told};
 use pid_file::PidFile;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long the end of a group may wait for the compression of old files, and how much of its time is left to
@@ -113,20 +129,25 @@ impl Monitor for Log {
     fn setup_details(&mut self, setup: &Setup<'_>) -> Result<Readiness> {
         let is_first = setup.why == Why::PumpStart;
         if let Some(file) = &self.file {
-            file.with(|file| match file.open(SystemTime::now()) {
-                // Only the very first start has somebody who reads the refusal.
-                Err(error) if is_first => Err(file.refused(&error)),
-                Ok(()) | Err(_) => Ok(()),
+            file.with(|file| {
+                self.take_over(file, setup);
+                match file.open(SystemTime::now()) {
+                    // Only the very first start has somebody who reads the refusal.
+                    Err(error) if is_first => Err(file.refused(&error)),
+                    Ok(()) | Err(_) => Ok(()),
+                }
             })?;
         }
         let pids = self.host.pids();
-        if !setup.message.is_empty() {
-            self.note(|note| note.message(setup.message));
-        }
-        self.note(|note| note.lives("monitor", pids.monitor, is_first));
-        if let (Some(daemon), Why::PumpStart | Why::DaemonRestart) = (pids.daemon, setup.why) {
-            self.note(|note| note.lives("daemon", daemon, is_first));
-        }
+        self.note(setup.kept, |note| {
+            if !setup.message.is_empty() {
+                note.message(setup.message);
+            }
+            note.lives("monitor", pids.monitor, is_first);
+            if let (Some(daemon), Why::PumpStart | Why::DaemonRestart) = (pids.daemon, setup.why) {
+                note.lives("daemon", daemon, is_first);
+            }
+        });
         self.write_pids(setup.process_pid);
         Ok(Readiness::Ready)
     }
@@ -138,35 +159,36 @@ impl Monitor for Log {
             Stream::Other(_) | _ => return Ok(()),
         };
         if let Some(file) = &self.file {
-            file.with(|file| file.append(source, output.bytes, SystemTime::now()));
+            file.with(|file| {
+                let bytes = file.fresh(source, output.offset, output.bytes);
+                if !bytes.is_empty() {
+                    file.append(source, bytes, SystemTime::now());
+                }
+            });
         }
         Ok(())
     }
 
     fn spawn(&mut self, spawn: &Spawn) -> Result {
-        self.note_at(spawn.at, |note| note.lives("process", spawn.pid, true));
-        self.write_pids(Some(spawn.pid));
+        self.begun(abi::EVENT_SPAWN, spawn);
         Ok(())
     }
 
     fn respawn(&mut self, spawn: &Spawn) -> Result {
-        self.note_at(spawn.at, |note| note.lives("process", spawn.pid, false));
-        self.write_pids(Some(spawn.pid));
+        self.begun(abi::EVENT_RESPAWN, spawn);
         Ok(())
     }
 
     fn exit(&mut self, exit: &Exit) -> Result {
-        self.note_at(exit.at, line::Note::terminated);
-        if let Some(file) = &self.file {
-            file.with(|file| file.process_ended(SystemTime::now()));
-        }
+        let told = Told { kind: abi::EVENT_EXIT, pid: exit.pid, count: exit.count };
+        self.tell(told, exit.at, line::Note::terminated, |file| file.process_ended(SystemTime::now()));
         self.write_pids(None);
         Ok(())
     }
 
     fn idle(&mut self) -> Result {
         if let Some(file) = &self.file {
-            file.with(LogFile::rest);
+            file.with(|file| file.rest(SystemTime::now()));
         }
         Ok(())
     }
@@ -185,15 +207,69 @@ impl Monitor for Log {
 }
 
 impl Log {
-    fn note(&mut self, what: impl FnOnce(&mut line::Note)) {
-        self.note_at(SystemTime::now(), what);
+    /// If the process is kept running through the death of a pump, sees to it that so is the log, to the byte.
+    fn take_over(&self, file: &mut LogFile, setup: &Setup<'_>) {
+        let Some(path) = checkpoint_path(&self.host) else { return };
+        let first_offsets = [setup.stdout_offset, setup.stderr_offset];
+        let is_first = setup.why == Why::PumpStart;
+        if let Some([stdout, stderr]) = file.keep_checkpoints(path, first_offsets, is_first) {
+            self.host.durable(Stream::Stdout, stdout);
+            self.host.durable(Stream::Stderr, stderr);
+        }
     }
 
-    fn note_at(&mut self, at: SystemTime, what: impl FnOnce(&mut line::Note)) {
-        if let (true, Some(file)) = (self.writes_events, &self.file) {
+    /// The process runs.
+    fn begun(&mut self, kind: u32, spawn: &Spawn) {
+        // One that was kept running has not begun.
+        if !spawn.kept {
+            let told = Told { kind, pid: spawn.pid, count: spawn.count };
+            let is_first = kind == abi::EVENT_SPAWN;
+            self.tell(told, spawn.at, |note| note.lives("process", spawn.pid, is_first), |_| {});
+        }
+        self.write_pids(Some(spawn.pid));
+    }
+
+    /// Takes note of an event of the process, once.
+    fn tell(
+        &self,
+        event: Told,
+        at: SystemTime,
+        what: impl FnOnce(&mut line::Note),
+        then: impl FnOnce(&mut LogFile),
+    ) {
+        let Some(file) = &self.file else { return };
+        file.with(|file| {
+            if file.was_told(event) {
+                return;
+            }
+            self.append_note(file, at, what);
+            then(file);
+            file.is_told(event);
+        });
+    }
+
+    /// Takes note of something that happens now. A process that was kept may be in the middle of a line, which is not
+    /// divided.
+    fn note(&self, kept: bool, what: impl FnOnce(&mut line::Note)) {
+        let Some(file) = &self.file else { return };
+        let now = SystemTime::now();
+        let mut note = line::Note::at(now);
+        if self.writes_events {
+            what(&mut note);
+        }
+        let lines = note.into_bytes();
+        file.with(|file| match (lines.is_empty(), kept) {
+            (true, _) => {}
+            (false, true) => file.append_lines_behind(&lines, now),
+            (false, false) => file.append_lines(&lines, now),
+        });
+    }
+
+    fn append_note(&self, file: &mut LogFile, at: SystemTime, what: impl FnOnce(&mut line::Note)) {
+        if self.writes_events {
             let mut note = line::Note::at(at);
             what(&mut note);
-            file.with(|file| file.append_lines(&note.into_bytes(), SystemTime::now()));
+            file.append_lines(&note.into_bytes(), SystemTime::now());
         }
     }
 
@@ -204,6 +280,15 @@ impl Log {
             pid_file.write(process, pids.monitor, pids.daemon);
         }
     }
+}
+
+/// Where what is in the log is noted for the next pump; `None` unless the process is kept running when a pump dies.
+fn checkpoint_path(host: &Host) -> Option<PathBuf> {
+    if host.setting("on_crash")? != b"keep" {
+        return None;
+    }
+    let directory = Path::new(OsStr::from_bytes(host.setting("directory")?));
+    Some(directory.join(format!("{}.delivered", host.label())))
 }
 
 export_monitor!(Log);

@@ -2,8 +2,11 @@
 //!
 //! Never an error to the caller once the group runs. Never a buffer either, but for the end of a line that the
 //! other stream would cut (see [`stamped`]): what a write has taken is in the kernel's hands, and survives the
-//! pump. The time is the caller's, one reading for each call.
+//! pump. How much of it a dead pump has written is known from its last checkpoint (see [`handover`]). The time is the
+//! caller's, one reading for each call.
 
+mod checkpoint;
+mod handover;
 mod open_file;
 mod rotation;
 mod stamped;
@@ -11,15 +14,18 @@ mod stamped;
 use crate::config;
 use crate::line;
 use crate::stamp::Format;
+use checkpoint::{CheckpointFile, Mark};
 use immortal_monitor_api::{Error, Host};
 use memchr::{memchr, memrchr};
-use open_file::{OpenFile, Place, Written};
+use open_file::{OpenFile, Place};
 use rotation::Rotation;
 use stamped::Stamped;
+use std::fs::Metadata;
 use std::io;
-use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub(crate) use checkpoint::Told;
 pub(crate) use open_file::try_open;
 
 /// How long a file that cannot be written is left alone before it is tried again.
@@ -82,6 +88,18 @@ pub(crate) struct LogFile {
     dropped_bytes: u64,
     /// How much more of each stream belongs at most to a line whose beginning was dropped.
     skip_bytes: [usize; 2],
+    /// Up to where each stream is in the file, held back, or counted as dropped.
+    positions: [u64; 2],
+    /// When the file was last written to.
+    written_at: SystemTime,
+    told: Told,
+    /// Lines of the monitor's own that wait for the end of a line of the process.
+    own_lines: Vec<u8>,
+    is_finished: bool,
+    /// Where all this is kept for the next pump; `None` if it need not be, or cannot be.
+    checkpoints: Option<Box<CheckpointFile>>,
+    /// What the file was when the last pump died, until it is open again.
+    inherited: Option<Mark>,
     has_warned: bool,
 }
 
@@ -111,6 +129,13 @@ impl LogFile {
             unsaid_bytes: 0,
             dropped_bytes: 0,
             skip_bytes: [0; 2],
+            positions: [0; 2],
+            written_at: UNIX_EPOCH,
+            told: Told::default(),
+            own_lines: Vec::new(),
+            is_finished: false,
+            checkpoints: None,
+            inherited: None,
             has_warned: false,
         }
     }
@@ -122,17 +147,16 @@ impl LogFile {
     pub(crate) fn open(&mut self, now: SystemTime) -> io::Result<()> {
         self.file = None;
         let file = OpenFile::open(&self.path).inspect_err(|_| self.failed_at = Some(now))?;
-        self.line = if file.ends_with_newline(&self.path) { Line::Ended } else { Line::Open(None) };
-        (self.begun_bytes, self.begun_stamp_bytes) = (0, 0);
+        let file = self.go_on_with(file, now);
         if let (Some(rotation), true) = (&mut self.rotation, file.is_regular) {
             let is_begun = file.length > 0;
-            let written_at = file.metadata().and_then(|metadata| metadata.modified()).unwrap_or(now);
-            rotation.opened(&self.path, if is_begun { written_at } else { now });
+            rotation.opened(&self.path, if is_begun { self.written_at } else { now });
             rotation.tick(now);
         }
         self.looked_at = Some(now);
         self.unlooked_bytes = 0;
         self.file = Some(file);
+        self.commit();
         Ok(())
     }
 
@@ -148,20 +172,53 @@ impl LogFile {
         if bytes.is_empty() {
             return;
         }
+        if self.own_lines.is_empty() {
+            return self.append_fresh(source, bytes, now);
+        }
+        // Behind the first line that ends, the rest of one that was there already perhaps.
+        let end = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
+        self.append_fresh(source, &bytes[..end], now);
+        if !self.has_open_line() {
+            self.append_own_lines(now);
+        }
+        if end < bytes.len() {
+            self.append_fresh(source, &bytes[end..], now);
+        }
+    }
+
+    fn append_fresh(&mut self, source: Source, bytes: &[u8], now: SystemTime) {
         if !self.is_healthy() && !self.recover(now) {
             return self.drop_output(source, bytes);
         }
-        match self.stamped.take() {
+        match self.stamped {
             None => self.append_plain(source, bytes, now),
-            Some(mut stamped) => {
-                self.append_stamped(&mut stamped, source, bytes, now);
-                self.stamped = Some(stamped);
-            }
+            Some(_) => self.append_stamped(source, bytes, now),
+        }
+    }
+
+    /// Appends whole lines of the monitor's own as soon as the process's line is whole: its rest is still to come, for
+    /// the process was kept running. Whoever stops reading for a while calls [`LogFile::rest`].
+    pub(crate) fn append_lines_behind(&mut self, lines: &[u8], now: SystemTime) {
+        self.own_lines.extend_from_slice(lines);
+        if !self.has_open_line() {
+            self.append_own_lines(now);
+        }
+    }
+
+    fn has_open_line(&self) -> bool {
+        self.line != Line::Ended || self.stamped.as_ref().is_some_and(|stamped| stamped.holds())
+    }
+
+    fn append_own_lines(&mut self, now: SystemTime) {
+        let lines = std::mem::take(&mut self.own_lines);
+        if !lines.is_empty() {
+            self.append_lines(&lines, now);
         }
     }
 
     /// Appends whole lines of the monitor's own, at the beginning of a line and all in one file.
     pub(crate) fn append_lines(&mut self, lines: &[u8], now: SystemTime) {
+        self.append_own_lines(now);
         self.look(now);
         self.tick(now);
         self.flush(now);
@@ -179,7 +236,8 @@ impl LogFile {
     }
 
     /// Gives memory back: nothing more comes for now.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self, now: SystemTime) {
+        self.append_own_lines(now);
         if let Some(stamped) = &mut self.stamped {
             stamped.shrink();
         }
@@ -240,11 +298,14 @@ impl LogFile {
 
     /// Last chance: writes what is held back, says what was dropped, and waits for the compression until then.
     pub(crate) fn finish(&mut self, now: SystemTime, until: Instant) {
+        self.append_own_lines(now);
         self.flush(now);
         self.failed_at = None;
         if !self.is_healthy() {
             self.recover(now);
         }
+        self.is_finished = true;
+        self.commit();
         if let Some(archive) = self.rotation.as_ref().and_then(|rotation| rotation.archive.as_ref()) {
             archive.finish(until);
         }
@@ -271,16 +332,13 @@ impl LogFile {
             Place::Here => {}
             Place::Changed => {
                 (self.begun_bytes, self.begun_stamp_bytes) = (0, 0);
-                if file.length == 0 {
-                    self.line = Line::Ended;
-                } else if !file.ends_with_newline(&self.path) && self.line == Line::Ended {
-                    self.line = Line::Open(None);
-                }
+                self.line = line_of_changed(self.line, file, &self.path);
             }
             Place::Moved | Place::Lost => {
                 if place == Place::Lost {
                     self.count(usize::try_from(self.unlooked_bytes).unwrap_or(usize::MAX));
                 }
+                self.commit();
                 if let Err(error) = self.open(now) {
                     self.warn("reopen", &error);
                 }
@@ -299,6 +357,7 @@ impl LogFile {
                 continue;
             }
             let written = self.write(&bytes[..share], Some(source), now);
+            self.positions[source as usize] += to_u64(written);
             if written < share {
                 return self.drop_output(source, &bytes[written..]);
             }
@@ -310,7 +369,7 @@ impl LogFile {
     fn share(&self, after: usize, at_line_start: bool, bytes: &[u8]) -> usize {
         match (&self.rotation, &self.file) {
             (Some(rotation), Some(file)) if file.is_regular => {
-                let length = file.length + u64::try_from(after).expect("no slice is that long");
+                let length = file.length + to_u64(after);
                 rotation.share(length, at_line_start, bytes)
             }
             (Some(_) | None, _) => bytes.len(),
@@ -323,25 +382,29 @@ impl LogFile {
         if !self.look(now) {
             return;
         }
-        let (Some(file), Some(rotation)) = (&mut self.file, &mut self.rotation) else { return };
-        if file.length == 0 {
+        if self.file.as_ref().is_none_or(|file| file.length == 0) {
             return;
         }
+        self.commit_before_renaming();
+        let (Some(file), Some(rotation)) = (&mut self.file, &mut self.rotation) else { return };
         let Some(archive) = &mut rotation.archive else { return rotation.hindered(now) };
-        let path = self.path.canonicalize();
+        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
         let taken = file.metadata().and_then(|metadata| {
-            archive.take(path.as_ref().unwrap_or(&self.path), file.length, now)?;
+            archive.take(&path, file.length, now)?;
             Ok(metadata)
         });
-        let old = match taken {
-            Ok(old) => old,
+        match taken {
+            Ok(old) => self.begin_anew(&path, &old, now),
             Err(error) => {
                 rotation.hindered(now);
-                return self.warn("rename", &error);
+                self.warn("rename", &error);
             }
-        };
-        rotation.begun(now);
-        match OpenFile::replace(path.as_ref().unwrap_or(&self.path), &old) {
+        }
+    }
+
+    /// Begins a new file in place of one that was renamed.
+    fn begin_anew(&mut self, path: &Path, old: &Metadata, now: SystemTime) {
+        match OpenFile::replace(path, old) {
             Ok(file) => {
                 (self.begun_bytes, self.begun_stamp_bytes) = (0, 0);
                 self.file = Some(file);
@@ -352,24 +415,61 @@ impl LogFile {
                 self.warn("open", &error);
             }
         }
+        self.commit();
+        let Some(rotation) = &mut self.rotation else { return };
+        rotation.begun(now);
+        if let Some(archive) = &mut rotation.archive {
+            archive.tidy();
+        }
     }
 
     /// Writes as much as the file takes, and returns how much that was.
     fn write(&mut self, bytes: &[u8], source: Option<Source>, now: SystemTime) -> usize {
         let Some(file) = &mut self.file else { return 0 };
-        // What somebody else has begun is not cut off.
-        let begun = (self.line != Line::Open(None)).then_some(self.begun_bytes);
-        let Written { count: written, has_cut_begun, error } = file.write(bytes, begun);
-        self.unlooked_bytes += u64::try_from(written).expect("no slice is that long");
-        if has_cut_begun {
-            self.drop_begun();
-        }
-        self.ends_with(&bytes[..written], source);
+        let before = file.length;
+        let (mut written, error) = file.write(bytes);
         if let Some(error) = error {
+            written = self.cut_divided(&bytes[..written], before);
             self.failed_at = Some(now);
             self.warn("write", &error);
         }
+        self.unlooked_bytes += to_u64(written);
+        self.written_at = now;
+        self.ends_with(&bytes[..written], source);
         written
+    }
+
+    /// A full disk takes what fits, in the middle of a line. Cuts that line off again, with what was in the file of it
+    /// before, unless somebody else has begun it. Returns how much is left of what was written to a file of this
+    /// length.
+    fn cut_divided(&mut self, written: &[u8], before: u64) -> usize {
+        let begun = self.begun_bytes;
+        let (whole, length) = match memrchr(b'\n', written) {
+            Some(end) => (end + 1, before + to_u64(end + 1)),
+            None if self.line == Line::Open(None) => return written.len(),
+            None => (0, before - begun),
+        };
+        let Some(file) = self.file.as_mut().filter(|file| length < file.length && file.is_own()) else {
+            return written.len();
+        };
+        let full = file.length;
+        if length < before {
+            // It becomes shorter than the last checkpoint says. So the next one comes first: a pump that is killed in
+            // between leaves a file that is too long, which is cut then.
+            file.length = length;
+            self.drop_begun();
+            self.commit();
+        }
+        let Some(file) = &mut self.file else { return written.len() };
+        match file.cut(length) {
+            Ok(()) => whole,
+            Err(_) if length < before => {
+                file.length = full;
+                self.line = Line::Open(None);
+                0
+            }
+            Err(_) => written.len(),
+        }
     }
 
     /// The unfinished line at the end of the file was cut off, so its rest is to be dropped too.
@@ -403,7 +503,7 @@ impl LogFile {
             (self.begun_bytes, self.begun_stamp_bytes) = (0, stamp_bytes);
         }
         self.line = Line::Open(source);
-        self.begun_bytes += u64::try_from(unfinished).expect("no slice is that long");
+        self.begun_bytes += to_u64(unfinished);
     }
 
     /// What is left of these bytes without the end of a line whose beginning was dropped.
@@ -417,22 +517,26 @@ impl LogFile {
             None => (most, self.skip_bytes[source as usize] - most),
         };
         self.skip_bytes[source as usize] = left;
+        self.positions[source as usize] += to_u64(count);
         self.count(count);
         &bytes[count..]
     }
 
-    /// Drops output, and what is still to come of its last line.
+    /// Drops what is held back of a stream, these bytes, and what is still to come of their last line.
     fn drop_output(&mut self, source: Source, bytes: &[u8]) {
-        let held = self.stamped.as_mut().map_or(0, |stamped| stamped.drop_held(source));
-        self.count(held);
-        let Some(last) = bytes.last() else { return };
-        self.count(bytes.len());
-        self.skip_bytes[source as usize] = if *last == b'\n' { 0 } else { SKIP_BYTES };
+        let held = self.stamped.as_mut().map_or(0, |stamped| stamped.take_held(source, usize::MAX));
+        self.positions[source as usize] += to_u64(bytes.len());
+        self.count(held + bytes.len());
+        match bytes.last() {
+            None if held == 0 => {}
+            Some(b'\n') => self.skip_bytes[source as usize] = 0,
+            Some(_) | None => self.skip_bytes[source as usize] = SKIP_BYTES,
+        }
     }
 
     fn count(&mut self, bytes: usize) {
         if bytes > 0 {
-            let bytes = u64::try_from(bytes).expect("no slice is that long");
+            let bytes = to_u64(bytes);
             self.unsaid_bytes += bytes;
             self.dropped_bytes += bytes;
             self.host.report("dropped_bytes", self.dropped_bytes);
@@ -448,6 +552,19 @@ impl LogFile {
             log::warn!("unable to {what} {}: {error}; output that is lost is counted", self.path.display());
         }
     }
+}
+
+/// What the end of a file is that does not end where it did: somebody has cut it or added to it.
+fn line_of_changed(line: Line, file: &OpenFile, path: &Path) -> Line {
+    match line {
+        _ if file.length == 0 => Line::Ended,
+        Line::Ended => file.line_at_end(path),
+        Line::Open(source) => Line::Open(source),
+    }
+}
+
+fn to_u64(length: usize) -> u64 {
+    u64::try_from(length).expect("no slice is that long")
 }
 
 #[cfg(test)]

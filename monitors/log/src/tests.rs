@@ -359,6 +359,9 @@ fn options_that_would_not_do_what_was_meant_are_refused() {
     assert!(directory_is_empty(sandbox.directory.path()));
 }
 
+mod killed;
+mod sigkill;
+
 /// Nothing but root can mount a disk that is full so soon, and not everywhere.
 #[cfg(target_os = "linux")]
 mod full_disk {
@@ -366,12 +369,12 @@ mod full_disk {
     use crate::log_file::tests::read;
     use std::process::Command;
 
-    struct Disk {
+    pub(super) struct Disk {
         directory: TempDir,
     }
 
     impl Disk {
-        fn mount(size: &str) -> Option<Self> {
+        pub(super) fn mount(size: &str) -> Option<Self> {
             let directory = tempfile::tempdir().unwrap();
             let mut mount = Command::new("mount");
             mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(directory.path());
@@ -379,7 +382,7 @@ mod full_disk {
             is_mounted.then_some(Self { directory })
         }
 
-        fn path(&self, name: &str) -> PathBuf {
+        pub(super) fn path(&self, name: &str) -> PathBuf {
             self.directory.path().join(name)
         }
     }
@@ -392,7 +395,7 @@ mod full_disk {
     }
 
     /// What a log says: the numbers in it, in order, and how many bytes it says were dropped.
-    fn numbers_and_dropped(text: &str) -> (Vec<u64>, u64) {
+    pub(super) fn numbers_and_dropped(text: &str) -> (Vec<u64>, u64) {
         let (mut numbers, mut dropped) = (Vec::new(), 0);
         for line in text.split_inclusive('\n') {
             let line = line.strip_suffix('\n').expect("a whole line");

@@ -4,7 +4,6 @@ mod explore;
 mod group;
 mod kept;
 mod promises;
-mod reloads;
 mod stories;
 mod together;
 mod world;

@@ -33,8 +33,7 @@ pub(super) enum Promise {
     BecomesDaemonOnce,
     StopIsHandedOn,
     RestartIsHandedOn,
-    YieldsIfAsked,
-    StandsByWithoutRelay,
+    YieldsAtRest,
 }
 
 /// What happens in the world.
@@ -55,13 +54,13 @@ pub(super) enum Occurrence {
     Restart,
     Shutdown,
     DaemonDies,
+    /// The daemon wants another pump in this one's place.
+    Yield,
+    /// The other pump is there.
+    Dismiss,
     Term,
     Interrupt,
     DaemonGetsTerm,
-    /// The daemon wants another pump in this one's place.
-    Yield,
-    /// That one is there.
-    Dismissal,
 }
 
 /// How what the machine asks for turns out.
@@ -104,7 +103,7 @@ pub(super) struct Rules {
     pub(super) gives_up: bool,
     /// The process outlives its pump and its daemon.
     pub(super) keeps: bool,
-    /// The group may be reloaded.
+    /// Another pump may be wanted.
     pub(super) reloads: bool,
 }
 
@@ -152,26 +151,22 @@ impl Beginning {
             next(Rules { gives_up: true, ..rules(Daemon, Restart::OnFailure) }),
             Self { stop_wanted: true, ..next(rules(Daemon, Restart::Always)) },
         ];
-        let keep = |restart| Rules { keeps: true, ..rules(Daemon, restart) };
-        let never = Rules { says_ready: true, ..keep(Restart::Never) };
-        let gives_up = Rules { gives_up: true, ..keep(Restart::OnFailure) };
+        // Not both at once, so that the number of states stays small.
+        let reloads = Rules { keeps: true, reloads: true, ..rules(Daemon, Restart::Always) };
+        let ready = Rules { keeps: true, says_ready: true, ..rules(Daemon, Restart::Never) };
         all.extend([
-            begin(keep(Restart::Always)),
-            begin(never),
-            Self { held: true, ..next(never) },
-            Self { stop_wanted: true, ..next(never) },
+            begin(reloads),
+            begin(ready),
+            Self { held: true, ..next(ready) },
+            Self { stop_wanted: true, ..next(ready) },
             // The pump before had decided that it is over, and was killed before it could reap the process.
-            Self { held: true, process: Process::Dead, ..next(gives_up) },
-        ]);
-        all.extend([
-            next(Rules { reloads: true, ..keep(Restart::OnFailure) }),
-            Self { process: Process::Alive, ..next(Rules { reloads: true, ..never }) },
+            Self { held: true, process: Process::Dead, ..next(ready) },
         ]);
         for process in [Process::Alive, Process::Dead] {
             let kept = |rules| Self { process, ..next(rules) };
-            all.extend([kept(keep(Restart::Always)), kept(never), kept(gives_up)]);
+            all.extend([kept(reloads), kept(ready)]);
             for (stop_wanted, restart_wanted) in [(true, false), (false, true), (true, true)] {
-                all.push(Self { stop_wanted, restart_wanted, ..kept(never) });
+                all.push(Self { stop_wanted, restart_wanted, ..kept(ready) });
             }
         }
         all

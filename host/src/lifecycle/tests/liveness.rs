@@ -47,7 +47,7 @@ impl Manner {
             Occurrence::Elapses(Timer::Stop) if world.kills == 2 => Some(5),
             Occurrence::Elapses(_) if self.timers_first => Some(0),
             Occurrence::MonitorsReady | Occurrence::RelayAnswers => (!self.relay_hangs).then_some(1),
-            Occurrence::EndIsSeen | Occurrence::Dismissal => Some(1),
+            Occurrence::EndIsSeen | Occurrence::Dismiss => Some(1),
             Occurrence::ProcessDies { .. } => (world.asked && world.kills >= self.kills).then_some(2),
             Occurrence::AllCleared => (world.kills >= self.kills).then_some(3),
             Occurrence::Elapses(_) => Some(4),
@@ -58,8 +58,8 @@ impl Manner {
             | Occurrence::Term
             | Occurrence::Interrupt
             | Occurrence::DaemonDies
-            | Occurrence::DaemonGetsTerm
-            | Occurrence::Yield => None,
+            | Occurrence::Yield
+            | Occurrence::DaemonGetsTerm => None,
         }
     }
 }
@@ -171,7 +171,8 @@ fn a_group_whose_monitor_failed_has_left_soon_however_the_process_behaves() {
 
 /// The group goes on and this pump stays.
 fn goes_on(machine: &Lifecycle, world: &World) -> bool {
-    let stays = !world.shutdown && !world.daemon_death && !world.terminated && !machine.is_ending();
+    let stays =
+        !(world.shutdown || world.daemon_death || world.terminated || world.yields || machine.is_ending());
     stays && machine.phase() != Phase::Finishing
 }
 
@@ -182,7 +183,7 @@ fn a_process_that_died_runs_again_or_is_held_soon() {
             let development = world.rules.strategy == Strategy::Development;
             let runs = machine.phase() == Phase::Running && world.process == Process::Alive;
             let settled = runs || machine.phase() == Phase::Held;
-            let gave_up = matches!(world.left, Some(Outcome::GaveUp | Outcome::Yielded));
+            let gave_up = world.left == Some(Outcome::GaveUp);
             settled || gave_up || (development && world.left == Some(Outcome::Ended))
         });
     }
@@ -192,9 +193,7 @@ fn a_process_that_died_runs_again_or_is_held_soon() {
 fn a_restart_that_was_asked_for_ends_in_a_running_process() {
     for kills in 0..=2 {
         leads(Manner { kills, ..KIND }, Some(Occurrence::Restart), goes_on, |machine, world| {
-            let next_one_does = world.left == Some(Outcome::Yielded);
-            let runs = machine.phase() == Phase::Running && world.process == Process::Alive;
-            runs && !world.restart || next_one_does
+            machine.phase() == Phase::Running && world.process == Process::Alive && !world.restart
         });
     }
 }
@@ -204,9 +203,21 @@ fn a_process_that_was_kept_is_taken_over_and_reported_soon() {
     let kept = |machine: &Lifecycle, world: &World| world.kept && goes_on(machine, world);
     leads(KIND, None, kept, |machine, world| {
         let reported = machine.phase() == Phase::Running && (!world.kept || world.is_reported());
-        let passed_on = matches!(world.left, Some(Outcome::GaveUp | Outcome::Yielded));
-        reported || machine.phase() == Phase::Held || passed_on
+        reported || machine.phase() == Phase::Held || world.left == Some(Outcome::GaveUp)
     });
+}
+
+#[test]
+fn a_pump_that_is_to_make_way_for_another_one_has_left_soon_however_relay_and_process_behave() {
+    for manner in Manner::all() {
+        leads(
+            manner,
+            None,
+            |_, world| world.yields,
+            // If the relay hangs then, it is the daemon that ends the wait.
+            |machine, world| world.is_over() || manner.relay_hangs && machine.phase() == Phase::Holding,
+        );
+    }
 }
 
 #[test]
@@ -217,19 +228,6 @@ fn a_pump_whose_daemon_dies_is_the_daemon_at_once_and_the_process_knows_nothing(
     leads(KIND, Some(Occurrence::DaemonDies), there, |machine, world| {
         world.became && machine.phase() != Phase::Over
     });
-}
-
-#[test]
-fn a_pump_that_is_to_yield_has_left_soon_or_stands_by_however_relay_and_process_behave() {
-    for manner in [KIND, Manner { relay_hangs: true, ..KIND }, Manner { kills: 2, ..KIND }] {
-        let there = |machine: &Lifecycle, world: &World| {
-            let hangs = manner.relay_hangs && machine.phase() == Phase::Holding;
-            world.rules.reloads && world.there && !world.yields && world.has_daemon() && !hangs
-        };
-        leads(manner, Some(Occurrence::Yield), there, |machine, world| {
-            has_left(machine, world) || machine.phase() == Phase::StandingBy
-        });
-    }
 }
 
 #[test]
@@ -244,7 +242,6 @@ fn sigterm_to_a_pump_alone_kills_it_and_sigterm_to_its_daemon_too_ends_the_group
             || (machine.phase() == Phase::Over && !world.there)
     });
     leads(KIND, Some(Occurrence::DaemonGetsTerm), told, |_, world| {
-        // One that yields leaves it to the next pump.
         let ended = matches!(world.left, Some(Outcome::Ended | Outcome::GaveUp | Outcome::Yielded));
         if world.there { ended } else { world.left == Some(Outcome::StartFailed) }
     });

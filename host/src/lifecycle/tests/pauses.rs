@@ -302,6 +302,27 @@ fn a_stop_that_only_a_pump_had_heard_that_died_is_told_to_the_daemon_by_the_next
 }
 
 #[test]
+fn a_pump_that_makes_way_when_process_and_daemon_die_does_not_wait_for_their_ends() {
+    for last in [Event::NotReplaced, Event::ShutdownAsked] {
+        let story = Story::running(keep(), Strategy::Daemon).tell(Event::YieldAsked);
+        let story = story.tell(Event::ProcessDied { ran: LONG, success: false, jitter: 0 });
+        let story = story.tell(Event::DaemonDied).tell(last);
+        assert!(story.last.contains(&Action::Clear { everyone: true }), "{last:?}: {:?}", story.last);
+        assert!(story.tell(Event::Cleared { everyone: true }).left().is_some(), "{last:?}");
+    }
+}
+
+#[test]
+fn a_pump_makes_way_for_another_one_only_when_the_process_is_ready() {
+    let story =
+        Story::running(Policy { on_crash: OnCrash::Keep, ..ready(Restart::Always) }, Strategy::Daemon);
+    let story = story.tell(Event::Ready).tell(Event::RestartAsked).dies(LONG, false, 0).tell(Event::Spawned);
+    let story = story.tell(Event::YieldAsked);
+    assert!(!story.last.contains(&Action::Finish), "{:?}", story.last);
+    assert!(story.tell(Event::Ready).last.contains(&Action::Finish));
+}
+
+#[test]
 fn a_hook_that_fails_while_the_end_is_delivered_is_not_waited_for() {
     let story = Story::running(policy(Restart::Always), Strategy::Unattached);
     let story =

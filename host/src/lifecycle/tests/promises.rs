@@ -124,13 +124,8 @@ fn the_next_pump_learns_that_the_group_is_to_end() {
 }
 
 #[test]
-fn a_pump_makes_way_only_for_one_that_is_wanted() {
-    everything().expect(Promise::YieldsIfAsked);
-}
-
-#[test]
-fn nothing_delivers_any_more_when_another_pump_may_begin() {
-    everything().expect(Promise::StandsByWithoutRelay);
+fn a_pump_makes_way_for_another_one_when_it_has_nothing_else_to_finish() {
+    everything().expect(Promise::YieldsAtRest);
 }
 
 #[test]

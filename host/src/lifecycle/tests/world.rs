@@ -83,14 +83,12 @@ pub(super) struct World {
     late: bool,
     /// This pump could not become the daemon.
     not_replaced: bool,
+    /// Another pump is wanted.
+    pub(super) yields: bool,
+    /// It may begin, and is not there yet.
+    pub(super) stands_by: bool,
     /// The relay took too long for the end of the process.
     hung: bool,
-    /// Another pump is wanted in this one's place.
-    pub(super) yields: bool,
-    /// The monitors were told to finish with a process there.
-    gave_way: bool,
-    /// The daemon may start the other one.
-    stands_by: bool,
     pub(super) left: Option<Outcome>,
     /// This pump has become the daemon.
     pub(super) became: bool,
@@ -140,10 +138,9 @@ impl World {
             restart: kept && restart_wanted,
             late: false,
             not_replaced: false,
-            hung: false,
             yields: false,
-            gave_way: false,
             stands_by: false,
+            hung: false,
             left: None,
             became: false,
         };
@@ -195,8 +192,8 @@ impl World {
         }
         if !self.daemon_dead {
             all.extend([Occurrence::DaemonDies, Occurrence::DaemonGetsTerm]);
-            all.extend((self.rules.reloads && !self.yields).then_some(Occurrence::Yield));
-            all.extend(self.stands_by.then_some(Occurrence::Dismissal));
+            all.extend(self.stands_by.then_some(Occurrence::Dismiss));
+            all.extend((self.rules.reloads && self.there && !self.yields).then_some(Occurrence::Yield));
         }
         all
     }
@@ -265,14 +262,11 @@ impl World {
                 self.daemon_dead = true;
                 Event::DaemonDied
             }
+            Occurrence::Yield => Event::YieldAsked,
+            Occurrence::Dismiss => Event::Dismissed,
             Occurrence::Term => Event::Terminated,
             Occurrence::Interrupt => Event::Interrupted,
             Occurrence::DaemonGetsTerm => Event::DaemonTerminated,
-            Occurrence::Yield => {
-                self.yields = true;
-                Event::YieldAsked
-            }
-            Occurrence::Dismissal => Event::Dismissed,
         })
     }
 
@@ -346,6 +340,7 @@ impl World {
             Event::ShutdownAsked => self.shutdown = true,
             Event::DaemonDied => self.daemon_death = true,
             Event::NotReplaced => self.not_replaced = true,
+            Event::YieldAsked => self.yields = true,
             Event::RestartAsked => {
                 self.held = false;
                 self.restart = true;
@@ -368,9 +363,8 @@ impl World {
             | Event::Cleared { .. }
             | Event::Elapsed(_)
             | Event::KillAsked
-            | Event::YieldAsked
-            | Event::Dismissed
             | Event::Finished
+            | Event::Dismissed
             | Event::Interrupted => {}
         }
         // Both got SIGTERM: that is asking for the end of the group.
@@ -448,7 +442,6 @@ impl World {
                 require(self.process != Process::Alive && !self.members, Promise::ReapsTheDead);
                 let excused =
                     self.relay_lost && !self.has_heir() || self.silent || self.process == Process::None;
-                let excused = excused || self.gave_way;
                 require(excused || self.exit_told, Promise::ExitToldOnce);
                 require(excused || self.delivered, Promise::ExitDeliveredBeforeReap);
                 self.process = Process::None;
@@ -460,13 +453,9 @@ impl World {
             Action::State(state) => self.held |= state == State::Stopped,
             Action::AnnounceEnd | Action::AnnounceFailure => self.end_announced = true,
             Action::Finish => {
-                self.gave_way |= self.process != Process::None;
+                // Once the monitors have been told to end there is no way back.
+                self.relay_lost |= self.yields;
                 self.give(Job::Finish);
-            }
-            Action::ReportReady => require(self.rules.keeps && self.there, Promise::YieldsIfAsked),
-            Action::ReportYielded => {
-                require(self.relay_over && self.yields, Promise::StandsByWithoutRelay);
-                self.stands_by = true;
             }
             Action::BecomeDaemon => {
                 let may = self.rules.keeps && self.there && self.daemon_death;
@@ -477,7 +466,11 @@ impl World {
                     queue.push_front(Event::NotReplaced);
                 }
             }
-            Action::AnnounceTerm | Action::StartDaemon => {}
+            Action::ReportYielded => {
+                require(self.relay_over && self.yields, Promise::YieldsAtRest);
+                self.stands_by = true;
+            }
+            Action::AnnounceTerm | Action::StartDaemon | Action::ReportReady => {}
             Action::Leave(outcome) => {
                 self.left = Some(outcome);
                 self.leave(outcome, &mut require);
@@ -513,8 +506,13 @@ impl World {
         let nothing_left = self.process == Process::None && !self.members && !self.strangers;
         require(outcome != Outcome::GaveUp || self.rules.gives_up, Promise::GivesUpIfToldTo);
         let to_daemon = matches!(outcome, Outcome::Crashed | Outcome::Killed | Outcome::Yielded);
-        let may_yield = self.yields && self.there && self.rules.keeps;
-        require(outcome != Outcome::Yielded || may_yield, Promise::YieldsIfAsked);
+        let half_done = match self.process {
+            Process::None => false,
+            Process::Alive => self.asked,
+            Process::Dead => self.exit_told && !self.hung,
+        };
+        let may_yield = self.yields && self.rules.keeps && !half_done;
+        require(outcome != Outcome::Yielded || may_yield, Promise::YieldsAtRest);
         require(to_daemon || nothing_left, Promise::NothingLeftAtTheEnd);
         require(!to_daemon || (self.daemon() && !self.daemon_death), Promise::LeavesProcessToDaemonOnly);
         let replaces = self.daemon_death && !self.shutdown && outcome != Outcome::GaveUp;
@@ -551,8 +549,10 @@ impl World {
 
     /// The machine hands on to the next pump, which may have to come at any moment, what is wanted.
     fn agrees_on_what_is_wanted(&self, machine: &Lifecycle, went: &mut Went) {
-        let has_next = |outcome| matches!(outcome, Outcome::Crashed | Outcome::Killed | Outcome::Yielded);
-        if self.left.is_some_and(|outcome| !has_next(outcome)) {
+        if self
+            .left
+            .is_some_and(|outcome| !matches!(outcome, Outcome::Crashed | Outcome::Killed | Outcome::Yielded))
+        {
             return;
         }
         if machine.is_ending() || self.not_replaced {

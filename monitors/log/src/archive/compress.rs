@@ -5,6 +5,7 @@
 
 use super::name::{self, Moment};
 use super::{Compression, OldFile, Shared, hidden};
+use crate::kill;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
@@ -93,6 +94,7 @@ impl Work {
                         remove_if_there(&half_done)?;
                         return Err(error);
                     }
+                    kill::point();
                     *file = OldFile { moment, compression: self.compression, bytes };
                 }
                 // It has become too old, and the plain one is gone.
@@ -109,6 +111,7 @@ impl Work {
         let metadata = input.metadata()?;
         remove_if_there(half_done)?;
         let output = OpenOptions::new().write(true).create_new(true).mode(0o600).open(half_done)?;
+        kill::point();
         let output = BufWriter::new(output);
         let output = match self.compression {
             Compression::Gzip => {
@@ -135,6 +138,7 @@ impl Work {
         output.set_modified(metadata.modified()?)?;
         keep_owner(&output, &metadata)?;
         output.sync_all()?;
+        kill::point();
         Ok(Some(output.metadata()?.len()))
     }
 
@@ -169,7 +173,9 @@ pub(crate) fn keep_owner(file: &File, of: &fs::Metadata) -> io::Result<()> {
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
+    let removed = fs::remove_file(path);
+    kill::point();
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }

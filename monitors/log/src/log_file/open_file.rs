@@ -1,11 +1,13 @@
 //! One open log file: what it takes, how long it is, and whether it is still where it was.
 
+use super::{Line, to_u64};
 use crate::archive::keep_owner;
-use memchr::memrchr;
+use crate::kill;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 /// Who may read a log file that did not exist before; the umask takes away from it.
 const MODE: u32 = 0o644;
@@ -15,19 +17,18 @@ pub(super) struct OpenFile {
     /// Bytes in it: as found, and as written since.
     pub(super) length: u64,
     pub(super) is_regular: bool,
-    /// Device and inode.
-    identity: (u64, u64),
+    /// Whether somebody else was seen to write to it.
+    pub(super) is_shared: bool,
+    pub(super) identity: Identity,
 }
 
-/// What became of a write.
-#[derive(Debug)]
-pub(super) struct Written {
-    /// How many of the bytes are in the file.
-    pub(super) count: usize,
-    /// Whether the beginning of their first line, which was in it before, is not any more.
-    pub(super) has_cut_begun: bool,
-    /// Why it was not all.
-    pub(super) error: Option<io::Error>,
+/// Which file it is, among all there are and were: the number of a file that was removed is given to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Identity {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    /// When it was made; 0 if the file system does not say.
+    pub(super) born_ns: u64,
 }
 
 /// What a look at the path of a file finds.
@@ -51,7 +52,18 @@ impl OpenFile {
     /// If it cannot be, or is no file that a log can be written to.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         refuse_odd_file(path)?;
-        Self::with(OpenOptions::new().append(true).create(true).mode(MODE).open(path)?)
+        let file = OpenOptions::new().append(true).create(true).mode(MODE).open(path)?;
+        kill::point();
+        Self::with(file)
+    }
+
+    /// Opens a file for appending that is there.
+    ///
+    /// # Errors
+    /// If it cannot be, or is no file that a log can be written to.
+    pub(super) fn open_existing(path: &Path) -> io::Result<Self> {
+        refuse_odd_file(path)?;
+        Self::with(OpenOptions::new().append(true).open(path)?)
     }
 
     /// Makes the file that takes the place of one that was renamed, for the same readers.
@@ -59,86 +71,87 @@ impl OpenFile {
     /// # Errors
     /// If it cannot be made, or somebody else has made it.
     pub(super) fn replace(path: &Path, old: &Metadata) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create_new(true).mode(MODE).open(path)?;
-        file.set_permissions(old.permissions())?;
-        keep_owner(&file, old)?;
-        Self::with(file)
+        let file = OpenOptions::new().append(true).create_new(true).mode(MODE & old.mode()).open(path)?;
+        kill::point();
+        let file = Self::with(file)?;
+        file.resemble(old)?;
+        Ok(file)
+    }
+
+    /// Gives it the readers and the owner of another file.
+    ///
+    /// # Errors
+    /// If its mode cannot be changed.
+    pub(super) fn resemble(&self, old: &Metadata) -> io::Result<()> {
+        self.file.set_permissions(old.permissions())?;
+        keep_owner(&self.file, old)
     }
 
     fn with(file: File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let is_regular = metadata.is_file();
         let length = if is_regular { metadata.len() } else { 0 };
-        Ok(Self { file, length, is_regular, identity: identity(&metadata) })
+        Ok(Self { file, length, is_regular, is_shared: false, identity: Identity::of(&metadata) })
     }
 
     pub(super) fn metadata(&self) -> io::Result<Metadata> {
         self.file.metadata()
     }
 
-    /// Whether a line may begin at its end. One that cannot be read counts as not ended: an empty line too many
-    /// is better than an event line that is not one.
-    pub(super) fn ends_with_newline(&self, path: &Path) -> bool {
+    /// What its end is. One that cannot be read counts as not ended: an empty line too many is better than an event
+    /// line that is not one.
+    pub(super) fn line_at_end(&self, path: &Path) -> Line {
         if !self.is_regular || self.length == 0 {
-            return true;
+            return Line::Ended;
         }
         let mut last = [0];
         let read = File::open(path).and_then(|mut file| {
             file.seek(SeekFrom::End(-1))?;
             file.read_exact(&mut last)
         });
-        read.is_ok() && last == *b"\n"
+        if read.is_ok() && last == *b"\n" { Line::Ended } else { Line::Open(None) }
     }
 
-    /// Writes as much as the file takes.
-    ///
-    /// A full disk takes what fits, in the middle of a line. That line is cut off again, with what was in the file
-    /// of it before: the last `begun` bytes, or none that may be cut off if that is `None`.
-    pub(super) fn write(&mut self, bytes: &[u8], begun: Option<u64>) -> Written {
+    /// Writes as much as the file takes. Returns how much that was, and why it was not all.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> (usize, Option<io::Error>) {
         let mut written = 0;
         let error = loop {
             if written == bytes.len() {
                 break None;
             }
-            match self.file.write(&bytes[written..]) {
+            let taken = self.file.write(kill::part(&bytes[written..]));
+            kill::point();
+            match taken {
                 Ok(0) => break Some(io::ErrorKind::WriteZero.into()),
                 Ok(count) => written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => break Some(error),
             }
         };
-        let before = self.length;
-        self.length += u64::try_from(written).expect("no slice is that long");
-        if error.is_some() {
-            let whole = match (memrchr(b'\n', &bytes[..written]), begun) {
-                (Some(end), _) => Some((end + 1, 0)),
-                (None, Some(begun)) => Some((0, begun)),
-                (None, None) => None,
-            };
-            if let Some((whole, begun)) = whole {
-                let length = before + u64::try_from(whole).expect("no slice is that long") - begun;
-                if length < self.length && self.cut(length) {
-                    return Written { count: whole, has_cut_begun: begun > 0, error };
-                }
-            }
-        }
-        Written { count: written, has_cut_begun: false, error }
+        self.length += to_u64(written);
+        (written, error)
     }
 
-    /// Cuts the file to this length, if nobody else has written to it.
-    fn cut(&mut self, length: u64) -> bool {
-        let is_own = self.is_regular && self.metadata().is_ok_and(|now| now.len() == self.length);
-        let is_cut = is_own && self.file.set_len(length).is_ok();
-        if is_cut {
-            self.length = length;
-        }
-        is_cut
+    /// Whether it is as long as it must be if nobody else writes to it, so that its end may be cut off.
+    pub(super) fn is_own(&self) -> bool {
+        self.is_regular && self.metadata().is_ok_and(|now| now.len() == self.length)
+    }
+
+    /// Cuts the file to this length.
+    ///
+    /// # Errors
+    /// If it cannot be cut; then it is as long as it was.
+    pub(super) fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)?;
+        kill::point();
+        self.length = length;
+        Ok(())
     }
 
     /// Looks whether the path still leads to this file, and how long that is.
     pub(super) fn look(&mut self, path: &Path) -> Place {
         let Ok(own) = self.metadata() else { return Place::Here };
-        if !fs::metadata(path).is_ok_and(|there| identity(&there) == self.identity) {
+        if !fs::metadata(path).is_ok_and(|there| self.identity.is_of(&there)) {
             // A write sets both times, and the removal of the last name only the time of change (unlink(3p)).
             let written_last = (own.mtime(), own.mtime_nsec()) >= (own.ctime(), own.ctime_nsec());
             return if own.nlink() == 0 && written_last { Place::Lost } else { Place::Moved };
@@ -146,6 +159,7 @@ impl OpenFile {
         if !self.is_regular || own.len() == self.length {
             return Place::Here;
         }
+        self.is_shared |= own.len() > self.length;
         self.length = own.len();
         Place::Changed
     }
@@ -181,8 +195,17 @@ fn refuse_odd_file(path: &Path) -> io::Result<()> {
     }
 }
 
-fn identity(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        let born = metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let born_ns = born.map_or(0, |born| u64::try_from(born.as_nanos()).unwrap_or(u64::MAX));
+        Self { device: metadata.dev(), inode: metadata.ino(), born_ns }
+    }
+
+    /// Whether this is the file, which still exists.
+    fn is_of(&self, metadata: &Metadata) -> bool {
+        (self.device, self.inode) == (metadata.dev(), metadata.ino())
+    }
 }
 
 #[cfg(test)]

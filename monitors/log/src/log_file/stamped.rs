@@ -7,9 +7,12 @@
 //! once the other stream has talked as well: most programs write stdout in blocks that end anywhere, and stderr in
 //! lines between them.
 
-use super::{Line, LogFile, Source};
+use super::checkpoint::HeldLine;
+use super::{Line, LogFile, Source, to_u64};
 use crate::stamp::{Format, Stamp, Stamper};
 use memchr::{memchr_iter, memrchr};
+use std::borrow::Cow;
+use std::mem::take;
 use std::time::{Duration, SystemTime};
 
 /// How much goes into one write, unless a single line is longer. A larger buffer would be mapped by the allocator,
@@ -20,7 +23,7 @@ const WRITE_BYTES: usize = 120 * 1024;
 const BURST_BYTES: usize = 2 * 1024;
 
 /// How much of an unfinished line is held back, at most, and how long.
-const HELD_BYTES: usize = 16 * 1024;
+pub(super) const HELD_BYTES: usize = 16 * 1024;
 const HELD: Duration = Duration::from_secs(1);
 
 /// What is kept of the buffer when there is nothing to read.
@@ -32,11 +35,15 @@ pub(super) struct Stamped {
     buffer: Vec<u8>,
     held: [Option<Held>; 2],
     /// Which streams have had something.
-    has_talked: [bool; 2],
+    pub(super) has_talked: [bool; 2],
+    /// The newest [`Held::id`].
+    newest_id: u64,
 }
 
 /// The beginning of a line, not in the file yet.
 struct Held {
+    /// Another one whenever its beginning is another one.
+    id: u64,
     stamp: Stamp,
     since: SystemTime,
     bytes: Vec<u8>,
@@ -44,7 +51,13 @@ struct Held {
 
 impl Stamped {
     pub(super) fn new(format: Format) -> Self {
-        Self { stamper: Stamper::new(format), buffer: Vec::new(), held: [None, None], has_talked: [false; 2] }
+        Self {
+            stamper: Stamper::new(format),
+            buffer: Vec::new(),
+            held: [None, None],
+            has_talked: [false; 2],
+            newest_id: 0,
+        }
     }
 
     /// Gives back what the last burst needed.
@@ -54,9 +67,44 @@ impl Stamped {
         }
     }
 
-    /// Takes what is held back of a stream, and returns how much that was.
-    pub(super) fn drop_held(&mut self, source: Source) -> usize {
-        self.held[source as usize].take().map_or(0, |held| held.bytes.len())
+    /// Takes so many bytes of a stream, or all, from what is held back of it, and returns how many there were.
+    pub(super) fn take_held(&mut self, source: Source, most: usize) -> usize {
+        let held = &mut self.held[source as usize];
+        let Some(line) = held else { return 0 };
+        let count = most.min(line.bytes.len());
+        if count == line.bytes.len() {
+            *held = None;
+        } else if count > 0 {
+            line.bytes.drain(..count);
+            self.newest_id += 1;
+            line.id = self.newest_id;
+        }
+        count
+    }
+
+    /// Holds back bytes, behind what is held back of that stream, if something is.
+    pub(super) fn hold(&mut self, source: Source, bytes: &[u8], stamp: Stamp, since: SystemTime) {
+        match &mut self.held[source as usize] {
+            Some(held) => held.bytes.extend_from_slice(bytes),
+            held @ None => {
+                self.newest_id += 1;
+                *held = Some(Held { id: self.newest_id, stamp, since, bytes: bytes.to_vec() });
+            }
+        }
+    }
+
+    /// Holds back what a dead pump did.
+    pub(super) fn hold_again(&mut self, source: Source, bytes: &[u8], since: SystemTime) {
+        let stamp = self.stamper.stamp(since);
+        self.hold(source, bytes, stamp, since);
+    }
+
+    /// What is held back of each stream.
+    pub(super) fn held(&self) -> [Option<HeldLine<'_>>; 2] {
+        self.held.each_ref().map(|held| {
+            let Held { id, since, bytes, .. } = held.as_ref()?;
+            Some(HeldLine { id: *id, since: *since, bytes })
+        })
     }
 
     /// Whether something is held back.
@@ -99,109 +147,122 @@ impl Batch<'_> {
 impl LogFile {
     /// Writes everything that is held back.
     pub(super) fn flush(&mut self, now: SystemTime) {
-        let Some(mut stamped) = self.stamped.take() else { return };
         for source in [Source::Stdout, Source::Stderr] {
-            self.flush_one(&mut stamped, source, now);
+            self.flush_one(source, now);
         }
-        self.stamped = Some(stamped);
     }
 
     /// Writes what has been held back for long enough.
     pub(super) fn flush_old(&mut self, now: SystemTime) {
-        let Some(mut stamped) = self.stamped.take() else { return };
         for source in [Source::Stdout, Source::Stderr] {
-            self.flush_one_if_old(&mut stamped, source, now);
-        }
-        self.stamped = Some(stamped);
-    }
-
-    fn flush_one_if_old(&mut self, stamped: &mut Stamped, source: Source, now: SystemTime) {
-        if stamped.held[source as usize].as_ref().is_some_and(|held| !is_recent(held.since, now)) {
-            self.flush_one(stamped, source, now);
+            self.flush_one_if_old(source, now);
         }
     }
 
-    fn flush_one(&mut self, stamped: &mut Stamped, source: Source, now: SystemTime) {
-        if let Some(held) = stamped.held[source as usize].take() {
-            if !self.is_healthy() && !self.recover(now) {
-                return self.drop_output(source, &held.bytes);
-            }
-            self.append_stamped_lines(stamped, source, &held.bytes, (held.stamp, held.stamp), None, now);
+    fn flush_one_if_old(&mut self, source: Source, now: SystemTime) {
+        if self.held_since(source).is_some_and(|since| !is_recent(since, now)) {
+            self.flush_one(source, now);
         }
+    }
+
+    fn flush_one(&mut self, source: Source, now: SystemTime) {
+        let Some(since) = self.held_since(source) else { return };
+        if !self.is_healthy() && !self.recover(now) {
+            return self.drop_output(source, b"");
+        }
+        self.append_stamped_lines(source, b"", since, false, now);
+    }
+
+    fn held_since(&self, source: Source) -> Option<SystemTime> {
+        Some(self.stamped.as_ref()?.held[source as usize].as_ref()?.since)
     }
 
     /// Appends bytes that were read at this moment.
-    pub(super) fn append_stamped(
+    pub(super) fn append_stamped(&mut self, source: Source, bytes: &[u8], now: SystemTime) {
+        self.flush_one_if_old(source.other(), now);
+        // One that has waited for so long that it is no whole line is not held any more.
+        let is_due = self.held_since(source).is_some_and(|since| !is_recent(since, now));
+        let Some(stamped) = &mut self.stamped else { return };
+        stamped.has_talked[source as usize] = true;
+        let may_hold = stamped.has_talked[source.other() as usize] && !is_due;
+        self.append_stamped_lines(source, bytes, now, may_hold, now);
+    }
+
+    /// Appends what is held back of a stream and these bytes behind it, which were read at that moment. `may_hold`:
+    /// whether an unfinished line at their end may be held back.
+    fn append_stamped_lines(
         &mut self,
-        stamped: &mut Stamped,
         source: Source,
         bytes: &[u8],
+        read_at: SystemTime,
+        may_hold: bool,
         now: SystemTime,
     ) {
-        self.flush_one_if_old(stamped, source.other(), now);
-        let stamp = stamped.stamper.stamp(now);
-        let is_shared = stamped.has_talked[source.other() as usize];
-        stamped.has_talked[source as usize] = true;
-        match stamped.held[source as usize].take() {
-            None => {
-                let may_hold = is_shared.then_some(now);
-                self.append_stamped_lines(stamped, source, bytes, (stamp, stamp), may_hold, now);
-            }
-            Some(mut held) => {
-                held.bytes.extend_from_slice(bytes);
-                // One that has waited for so long that it is no whole line is not held any more.
-                let may_hold = (is_shared && is_recent(held.since, now)).then_some(held.since);
-                self.append_stamped_lines(stamped, source, &held.bytes, (held.stamp, stamp), may_hold, now);
-            }
+        let Some(stamped) = &mut self.stamped else { return };
+        let others = stamped.stamper.stamp(read_at);
+        let (first, lines) = match &stamped.held[source as usize] {
+            Some(held) => (held.stamp, Cow::Owned([held.bytes.as_slice(), bytes].concat())),
+            None => (others, Cow::Borrowed(bytes)),
+        };
+        let begun = memrchr(b'\n', &lines).map_or(0, |end| end + 1);
+        let is_fresh_line = begun > 0 || self.line != Line::Open(Some(source));
+        let is_held = may_hold && is_fresh_line && lines.len() - begun <= HELD_BYTES;
+        let before = self.positions[source as usize];
+        let is_written =
+            self.write_stamped(source, if is_held { &lines[..begun] } else { &lines }, (first, others), now);
+        let taken = usize::try_from(self.positions[source as usize] - before).unwrap_or(bytes.len());
+        let rest = &bytes[taken..];
+        if !is_written {
+            self.drop_output(source, rest);
+        } else if let (false, Some(stamped)) = (rest.is_empty(), &mut self.stamped) {
+            stamped.hold(source, rest, others, read_at);
+            self.positions[source as usize] += to_u64(rest.len());
         }
     }
 
-    /// Appends bytes with the first of the stamps before the first line and the second before the others.
-    /// `held_since`: whether an unfinished line may be held back, and since when its beginning was.
-    fn append_stamped_lines(
+    /// Writes bytes, of which those that are held back are the first, with the first of the stamps before the first
+    /// line and the second before the others. Returns whether the file took all of them.
+    fn write_stamped(
         &mut self,
-        stamped: &mut Stamped,
         source: Source,
         mut bytes: &[u8],
-        (first, others): (Stamp, Stamp),
-        held_since: Option<SystemTime>,
+        (mut stamp, others): (Stamp, Stamp),
         now: SystemTime,
-    ) {
-        let mut stamp = first;
-        if let Some(since) = held_since {
-            let begun = memrchr(b'\n', bytes).map_or(0, |end| end + 1);
-            let is_fresh_line = begun > 0 || self.line != Line::Open(Some(source));
-            let tail = &bytes[begun..];
-            if is_fresh_line && !tail.is_empty() && tail.len() <= HELD_BYTES {
-                let (stamp, since) = if begun > 0 { (others, now) } else { (first, since) };
-                stamped.held[source as usize] = Some(Held { stamp, since, bytes: tail.to_vec() });
-                bytes = &bytes[..begun];
-            }
-        }
-        let mut buffer = core::mem::take(&mut stamped.buffer);
-        buffer.clear();
+    ) -> bool {
+        let mut buffer = self.stamped.as_mut().map(|stamped| take(&mut stamped.buffer)).unwrap_or_default();
         if bytes.len() >= BURST_BYTES {
+            buffer.clear();
             buffer.reserve_exact(WRITE_BYTES);
         }
-        while !bytes.is_empty() {
+        let mut is_written = true;
+        while is_written && !bytes.is_empty() {
             buffer.clear();
             let is_continued = self.line == Line::Open(Some(source));
             if self.line != Line::Ended && !is_continued {
                 buffer.push(b'\n');
             }
             let batch = Batch { bytes, is_continued, lead: buffer.len() };
-            let (taken, is_full) = self.gather(&mut buffer, &batch, &mut stamp, &others);
+            let (gathered, is_full) = self.gather(&mut buffer, &batch, &mut stamp, &others);
             let written = self.write(&buffer, Some(source), now);
-            if written < buffer.len() {
-                self.drop_output(source, &bytes[batch.taken(&buffer[..written])..]);
-                break;
-            }
+            is_written = written == buffer.len();
+            let taken = if is_written { gathered } else { batch.taken(&buffer[..written]) };
+            self.consume(source, taken);
             bytes = &bytes[taken..];
-            if is_full {
+            if is_written && is_full {
                 self.rotate(now);
             }
         }
-        stamped.buffer = buffer;
+        if let Some(stamped) = &mut self.stamped {
+            stamped.buffer = buffer;
+        }
+        is_written
+    }
+
+    /// So many bytes of a stream are in the file: those that were held back first. Whenever the pump is killed, every
+    /// byte is in one place, and a checkpoint says in which.
+    fn consume(&mut self, source: Source, count: usize) {
+        let held = self.stamped.as_mut().map_or(0, |stamped| stamped.take_held(source, count));
+        self.positions[source as usize] += to_u64(count - held);
     }
 
     /// Fills the buffer for one write. Returns how many of the bytes are in it, and whether a new file is to be

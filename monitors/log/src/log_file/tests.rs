@@ -102,7 +102,8 @@ pub(crate) fn read(path: &Path) -> Vec<u8> {
     }
 }
 
-fn unstamped(text: &str) -> String {
+/// A text without its stamps, which must all be of the same form.
+pub(crate) fn unstamped(text: &str) -> String {
     let lines = text.split_inclusive('\n').map(|line| {
         if line.starts_with("===") {
             return line;
@@ -361,7 +362,7 @@ fn streams_that_talk_at_once_do_not_cut_each_others_lines() {
     sandbox.out(b"t 2\n");
     sandbox.err(b"r 3");
     assert_eq!(sandbox.lines(), "err 1\nout 1\nerr 2\nout 2\n");
-    sandbox.log.rest();
+    sandbox.log.rest(SystemTime::now());
     sandbox.pass(Duration::from_secs(1));
     sandbox.log.attend(sandbox.now);
     assert_eq!(sandbox.lines(), "err 1\nout 1\nerr 2\nout 2\nerr 3");
@@ -612,5 +613,27 @@ proptest! {
             prop_assert!(!is_mixed, "glued: {line:?}");
         }
         prop_assert_eq!(sandbox.dropped(), 0);
+    }
+}
+
+#[test]
+fn lines_of_its_own_do_not_divide_a_line_whose_rest_is_still_to_come() {
+    for stamped in [None, Some(Format::Tai64n)] {
+        let mut sandbox = Sandbox::new(stamped, None);
+        let now = sandbox.now;
+        sandbox.out(b"one\nfirst half, ");
+        sandbox.log.append_lines_behind(b"=== restarted ===\n", now);
+        sandbox.out(b"second ");
+        sandbox.out(b"half\nnext\nbegun");
+        sandbox.log.append_lines_behind(b"=== again ===\n", now);
+        // Nothing more comes for now.
+        sandbox.log.rest(now);
+        sandbox.log.append_lines_behind(b"=== at once ===\n", now);
+        let lines = if stamped.is_some() { sandbox.lines() } else { sandbox.text() };
+        assert_eq!(
+            lines,
+            "one\nfirst half, second half\n=== restarted ===\nnext\nbegun\n=== again ===\n=== at once ===\n",
+            "{stamped:?}"
+        );
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Rules {
     pub(super) failing_execs: u32,
     /// The group gives up after two respawns in a row.
     pub(super) gives_up: bool,
+    /// How many of a hundred reloads bring monitors that fail at once.
+    pub(super) broken_reloads: u32,
 }
 
 #[derive(Debug)]
@@ -44,10 +46,6 @@ pub(super) struct Daemon {
     sweeping: bool,
     /// The pump that executed this daemon has not ended.
     predecessor: bool,
-    /// Which set-up is in force: the number of reloads.
-    setup: u32,
-    /// The next one is being tried.
-    trial: bool,
 }
 
 /// What the relay is asked for, and answers.
@@ -76,12 +74,6 @@ pub(super) struct Pump {
     sees_end: bool,
     /// An earlier pump started the process.
     kept: bool,
-    /// Which set-up it has.
-    setup: u32,
-    /// It tries that one: its monitors are not ready.
-    trial: bool,
-    /// The daemon was told that it has yielded.
-    stands_by: bool,
 }
 
 /// A process that runs.
@@ -108,6 +100,10 @@ pub(super) struct Group {
     rules: Rules,
     pub(super) daemon: Option<Daemon>,
     pub(super) pump: Option<Pump>,
+    /// A pump that has made way, until another one is there.
+    standby: Option<Pump>,
+    /// The next pump is to try new monitors, or the pump that lives does.
+    trial: bool,
     process: Option<Process>,
     /// A dead process that waits for its parent.
     unreaped: Option<u32>,
@@ -135,6 +131,8 @@ impl Group {
             rules,
             daemon: None,
             pump: None,
+            standby: None,
+            trial: false,
             process: None,
             unreaped: None,
             page: Page::default(),
@@ -147,7 +145,7 @@ impl Group {
             seed,
             history: Vec::new(),
         };
-        group.start_daemon(false, 0);
+        group.start_daemon(false);
         group
     }
 
@@ -163,29 +161,17 @@ impl Group {
         (self.seed >> 16) % below
     }
 
-    fn start_daemon(&mut self, predecessor: bool, setup: u32) {
+    fn start_daemon(&mut self, predecessor: bool) {
         let (life, actions) = Life::new(self.policy(), self.page.executed, predecessor);
         let mut queue = VecDeque::new();
         if self.page.stop_wanted {
             queue.push_back(life::Event::PumpEnds);
         }
-        let (timers, sweeping, trial) = (Vec::new(), false, false);
-        self.daemon = Some(Daemon { life, queue, timers, sweeping, predecessor, setup, trial });
+        self.daemon = Some(Daemon { life, queue, timers: Vec::new(), sweeping: false, predecessor });
         self.daemon_acts(actions);
     }
 
     fn start_pump(&mut self) {
-        // One that stands by is dismissed. If the daemon dies before it can do so, it finds the new one on the page.
-        let mut asked_again = VecDeque::new();
-        if let Some(mut before) = self.pump.take_if(|pump| pump.stands_by) {
-            let actions = before.machine.step(lifecycle::Event::Dismissed);
-            assert_eq!(actions, [lifecycle::Action::Leave(lifecycle::Outcome::Yielded)]);
-            // Whoever has not got an answer asks again.
-            asked_again = before.queue;
-            asked_again.retain(|event| {
-                matches!(event, lifecycle::Event::ShutdownAsked | lifecycle::Event::RestartAsked)
-            });
-        }
         assert!(self.pump.is_none(), "a second pump: {self:#?}");
         assert!(self.rules.keeps || self.process.is_none(), "a process is left: {self:#?}");
         self.pumps += 1;
@@ -202,20 +188,15 @@ impl Group {
                 restart_wanted: self.page.restart_wanted,
             },
         );
-        let daemon = self.daemon.as_ref().expect("it starts the pump");
-        let (setup, trial) = (daemon.setup + u32::from(daemon.trial), daemon.trial);
         self.pump = Some(Pump {
             machine,
-            queue: asked_again,
+            queue: VecDeque::new(),
             jobs: VecDeque::from([Job::Prepare]),
             timers: Vec::new(),
             clearing: None,
             linked: true,
             sees_end: false,
             kept,
-            setup,
-            trial,
-            stands_by: false,
         });
         self.pump_acts(actions);
     }
@@ -244,12 +225,16 @@ impl Group {
             }
             let Some(daemon) = &mut self.daemon else { return };
             match action {
-                Action::SpawnPump => self.start_pump(),
+                Action::SpawnPump => {
+                    self.start_pump();
+                    self.standby = None;
+                }
                 Action::KillPump => self.pump_dies(),
                 Action::StopPump => self.tell_pump(lifecycle::Event::ShutdownAsked),
                 Action::AnnounceTerm => self.tell_pump(lifecycle::Event::DaemonTerminated),
                 Action::Sweep => {
                     daemon.sweeping = true;
+                    self.standby = None;
                     // A group that gives up ends.
                     self.may_end |= daemon.life.is_ending() || !self.page.executed;
                     self.ask_process();
@@ -261,9 +246,8 @@ impl Group {
                 }
                 Action::Disarm(timer) => daemon.timers.retain(|armed| *armed != timer),
                 Action::YieldPump => self.tell_pump(lifecycle::Event::YieldAsked),
-                Action::Replace => daemon.trial = true,
-                Action::Settle => (daemon.setup, daemon.trial) = (daemon.setup + 1, false),
-                Action::Restore => daemon.trial = false,
+                Action::Replace => self.trial = true,
+                Action::Settle | Action::Restore => self.trial = false,
                 Action::State(_) | Action::AcceptReload | Action::RefuseReload | Action::AbandonReload => {}
                 Action::Leave(_) => self.daemon_dies(),
             }
@@ -291,13 +275,8 @@ impl Group {
                     self.page.executed = true;
                     self.tell_daemon(life::Event::Started);
                 }
-                Action::ReportReady => {
-                    pump.trial = false;
-                    self.tell_daemon(life::Event::PumpReady);
-                }
+                Action::ReportReady => self.tell_daemon(life::Event::PumpReady),
                 Action::ReportYielded => {
-                    assert!(pump.jobs.is_empty(), "its relay works: {}", self.story());
-                    pump.stands_by = true;
                     let unfinished = self.page.process.is_some();
                     self.tell_daemon(life::Event::PumpYielded { unfinished });
                 }
@@ -323,10 +302,7 @@ impl Group {
                 Action::AnnounceEnd => self.tell_daemon(life::Event::PumpEnds),
                 Action::AnnounceTerm => self.tell_daemon(life::Event::PumpTerminated),
                 Action::Finish => pump.jobs.push_back(Job::Finish),
-                Action::StartDaemon => {
-                    let setup = pump.setup;
-                    self.start_daemon(true, setup);
-                }
+                Action::StartDaemon => self.start_daemon(true),
                 Action::BecomeDaemon => self.become_daemon(),
                 Action::Leave(_) => self.pump_dies(),
                 Action::TellSpawned { .. } | Action::Read | Action::State(_) => {}
@@ -342,9 +318,19 @@ impl Group {
             self.excused.extend(self.page.process);
             self.pump.iter_mut().for_each(|pump| pump.queue.push_front(lifecycle::Event::NotReplaced));
         } else {
-            // One that only tries its set-up becomes the daemon of the one before.
-            let setup = self.pump.take().map_or(0, |pump| pump.setup - u32::from(pump.trial));
-            self.start_daemon(false, setup);
+            self.pump = None;
+            // Of monitors that are not ready nobody knows any more.
+            self.trial = false;
+            self.start_daemon(false);
+        }
+    }
+
+    /// The daemon hears that the pump has made way.
+    fn stand_by(&mut self) {
+        self.standby = self.pump.take();
+        if let (None, Some(daemon)) = (&self.standby, &mut self.daemon) {
+            // It is dead already, and its end is of no interest any more.
+            daemon.queue.retain(|event| !matches!(event, life::Event::PumpDied { .. }));
         }
     }
 
@@ -381,9 +367,7 @@ impl Group {
             self.ask_process();
         }
         if let Some(daemon) = &mut self.daemon {
-            if pump.stands_by {
-                // The daemon knows that it has yielded, and cares for nothing else.
-            } else if pump.linked {
+            if pump.linked {
                 if self.page.stop_wanted {
                     daemon.queue.push_back(life::Event::PumpEnds);
                 }
@@ -399,6 +383,9 @@ impl Group {
     }
 
     fn daemon_dies(&mut self) {
+        // Without another pump in its place the one that has made way finds that it is needed.
+        let standby = self.standby.take();
+        self.pump = self.pump.take().or(standby);
         if self.daemon.take().is_some()
             && let Some(pump) = self.pump.as_mut().filter(|pump| pump.linked)
         {
@@ -448,40 +435,39 @@ impl Group {
         self.pump.iter_mut().for_each(|pump| pump.queue.push_back(event));
     }
 
+    /// Whether it is the pump that answers.
+    fn pump_serves(&self) -> bool {
+        self.pump.as_ref().is_some_and(|pump| pump.machine.phase() != lifecycle::Phase::StandingBy)
+    }
+
     /// The user asks whoever answers for the end of the group.
     pub(super) fn stop(&mut self) {
         self.history.push("stop".into());
         self.may_end = true;
-        if self.pump.is_some() {
+        if self.pump_serves() {
             self.pump_gets(lifecycle::Event::ShutdownAsked);
         } else {
             self.daemon_gets(life::Event::ShutdownAsked);
         }
     }
 
-    /// The user asks for another set-up.
-    pub(super) fn reload(&mut self) {
-        self.history.push("reload".into());
-        self.daemon_gets(life::Event::ReloadAsked);
-    }
-
-    /// How many reloads are in force; none: daemon and pump do not agree.
-    pub(super) fn setup(&self) -> Option<u32> {
-        let (daemon, pump) = (self.daemon.as_ref()?, self.pump.as_ref()?);
-        (daemon.setup == pump.setup && !daemon.trial && !pump.trial).then_some(daemon.setup)
-    }
-
     /// The user asks whoever answers for a restart of the process.
     pub(super) fn restart(&mut self) {
         self.history.push("restart".into());
         self.may_end = true;
-        if self.pump.is_some() {
+        if self.pump_serves() {
             self.pump_gets(lifecycle::Event::RestartAsked);
         } else if self.daemon.is_some() {
             self.page.held = false;
             self.page.restart_wanted = self.rules.keeps && self.page.process.is_some();
             self.daemon_gets(life::Event::RestartAsked);
         }
+    }
+
+    /// The user asks for other monitors.
+    pub(super) fn reload(&mut self) {
+        self.history.push("reload".into());
+        self.daemon_gets(life::Event::ReloadAsked);
     }
 
     /// Does one of the things that can happen now; timers run out when nothing else can. False: all is at rest.
@@ -538,7 +524,8 @@ impl Group {
 
     fn relay_works(&mut self) {
         use lifecycle::Event;
-        let fails = self.page.executed && self.chance(100) < self.rules.failing_hooks;
+        let percent = if self.trial { self.rules.broken_reloads } else { self.rules.failing_hooks };
+        let fails = self.page.executed && self.chance(100) < percent;
         let Some(pump) = &mut self.pump else { return };
         let Some(job) = pump.jobs.pop_front() else { return };
         self.history.push(format!("relay: {job:?}{}", if fails { " fails" } else { "" }));
@@ -588,6 +575,10 @@ impl Group {
     fn daemon_steps(&mut self) {
         let Some(daemon) = &mut self.daemon else { return };
         let Some(event) = daemon.queue.pop_front() else { return };
+        if matches!(event, life::Event::PumpYielded { .. }) {
+            self.stand_by();
+        }
+        let Some(daemon) = &mut self.daemon else { return };
         daemon.life.set_unstable(self.page.unstable);
         let actions = daemon.life.step(event);
         self.page.unstable = daemon.life.unstable();
@@ -635,6 +626,12 @@ impl Group {
 
     pub(super) fn is_nothing(&self) -> bool {
         self.daemon.is_none() && self.pump.is_none() && self.process.is_none()
+    }
+
+    /// No reload is under way, and the monitors that run are those of the group.
+    pub(super) fn is_settled(&self) -> bool {
+        let yields = self.daemon.as_ref().is_some_and(|daemon| daemon.life.is_yielding());
+        !(yields || self.trial || self.standby.is_some())
     }
 
     /// Both roles are gone, and the process runs as if nothing had happened.

@@ -3,8 +3,14 @@
 
 use super::group::{Blow, Group, Role, Rules};
 
-pub(super) const KEEP: Rules =
-    Rules { keeps: true, ignores_signal: false, failing_hooks: 0, failing_execs: 0, gives_up: false };
+const KEEP: Rules = Rules {
+    keeps: true,
+    ignores_signal: false,
+    failing_hooks: 0,
+    failing_execs: 0,
+    gives_up: false,
+    broken_reloads: 0,
+};
 
 /// Deaths of a role that are no shutdown of the system.
 const BLOWS: [(Role, Blow); 5] = [
@@ -16,21 +22,21 @@ const BLOWS: [(Role, Blow); 5] = [
 ];
 
 /// A group that runs.
-pub(super) fn whole(rules: Rules, seed: u32) -> Group {
+fn whole(rules: Rules, seed: u32) -> Group {
     let mut group = Group::begin(rules, seed);
     group.settle();
     assert!(group.is_whole(), "{}", group.story());
     group
 }
 
-pub(super) fn steps(group: &mut Group, count: u32) {
+fn steps(group: &mut Group, count: u32) {
     for _ in 0..count {
         group.step();
     }
 }
 
 /// What may strike a group soon: a role gets a signal, or is killed between any two actions.
-pub(super) fn strike(group: &mut Group) {
+fn strike(group: &mut Group) {
     let (role, blow) = BLOWS[group.chance(5) as usize];
     let count = group.chance(12);
     steps(group, count);
@@ -188,5 +194,85 @@ fn a_group_that_gives_up_on_its_monitors_leaves_nothing() {
         group.blow(Role::Pump, Blow::Kill);
         group.settle();
         assert!(group.is_nothing(), "{}\n{group:#?}", group.story());
+    }
+}
+
+#[test]
+fn reloads_leave_the_process_as_it_is_whatever_the_new_monitors_do_and_whoever_dies() {
+    for seed in 0..6000 {
+        let broken_reloads = [0, 30, 100][seed as usize % 3];
+        let mut group = whole(Rules { broken_reloads, ..KEEP }, seed);
+        for round in 0..4 {
+            group.reload();
+            if (seed + round) % 3 != 0 {
+                strike(&mut group);
+            }
+            steps(&mut group, round * 5);
+        }
+        group.settle();
+        assert_eq!(group.process_number(), 1, "{}\n{group:#?}", group.story());
+        let settled = group.is_whole() && group.is_settled();
+        assert!(settled || group.is_orphaned(), "{}\n{group:#?}", group.story());
+    }
+}
+
+#[test]
+fn one_role_that_dies_during_a_reload_leaves_no_orphan() {
+    for seed in 0..6000 {
+        let mut group = whole(KEEP, seed);
+        group.reload();
+        strike(&mut group);
+        group.settle();
+        let settled = group.is_whole() && group.is_settled();
+        assert!(settled && group.process_number() == 1, "{}\n{group:#?}", group.story());
+    }
+}
+
+#[test]
+fn the_end_of_a_process_is_told_once_also_during_a_reload() {
+    for seed in 0..6000 {
+        let broken_reloads = [0, 30][seed as usize % 2];
+        let mut group = whole(Rules { broken_reloads, ..KEEP }, seed);
+        for round in 0..3 {
+            group.reload();
+            if (seed + round) % 3 == 0 {
+                strike(&mut group);
+            }
+            steps(&mut group, seed % 13);
+            group.process_dies();
+            steps(&mut group, (seed + round) % 7);
+        }
+        group.settle();
+        assert_eq!(group.told_wrong(), [0_u32; 0], "{}\n{group:#?}", group.story());
+        let orphaned = group.daemon.is_none() && group.pump.is_none();
+        assert!(group.is_whole() && group.is_settled() || orphaned, "{}\n{group:#?}", group.story());
+    }
+}
+
+#[test]
+fn a_stop_or_a_restart_during_a_reload_is_not_forgotten() {
+    for seed in 0..4000 {
+        let mut group = whole(Rules { broken_reloads: 50, ..KEEP }, seed);
+        group.reload();
+        steps(&mut group, seed % 17);
+        if seed % 2 == 0 {
+            group.stop();
+            group.settle();
+            while !group.wants_end() && !group.is_nothing() {
+                // The pump that was asked had made way already, and the command asks again.
+                group.stop();
+                group.settle();
+            }
+            assert!(group.is_nothing(), "{}\n{group:#?}", group.story());
+        } else {
+            group.restart();
+            group.settle();
+            if group.process_number() == 1 {
+                group.restart();
+                group.settle();
+            }
+            let settled = group.is_whole() && group.is_settled();
+            assert!(settled && group.process_number() == 2, "{}\n{group:#?}", group.story());
+        }
     }
 }

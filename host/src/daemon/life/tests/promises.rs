@@ -45,11 +45,6 @@ fn a_daemon_dies_of_a_signal_only_while_a_pump_lives_that_replaces_it() {
 }
 
 #[test]
-fn a_reload_is_tried_and_then_kept_or_taken_back_with_the_pump_that_tried_it() {
-    everything().expect(Promise::ReloadInOrder);
-}
-
-#[test]
 fn a_start_has_failed_or_a_group_has_ended_as_it_was_asked_to() {
     everything().expect(Promise::OutcomeFits);
 }
@@ -67,6 +62,16 @@ fn what_a_pump_has_not_finished_is_finished_by_the_next_one() {
 #[test]
 fn a_stop_is_not_held_up_by_pumps_that_crash_again_and_again() {
     everything().expect(Promise::FewMayFinish);
+}
+
+#[test]
+fn a_reload_is_tried_once_and_kept_or_taken_back() {
+    everything().expect(Promise::ReloadIsTriedOnce);
+}
+
+#[test]
+fn a_daemon_that_leaves_in_order_has_settled_its_reload() {
+    everything().expect(Promise::ReloadIsSettled);
 }
 
 /// How the world answers.
@@ -93,7 +98,7 @@ fn next(world: &World, manner: Manner) -> Option<Occurrence> {
     let rank = |occurrence: &Occurrence| match occurrence {
         Occurrence::Elapses(Timer::Stop) if world.kills == 2 => Some(5),
         Occurrence::Elapses(_) => Some(if timers_first { 0 } else { 4 }),
-        Occurrence::PredecessorEnds => Some(1),
+        Occurrence::PredecessorEnds | Occurrence::PumpYields => Some(1),
         // Where nothing is kept, nothing is left unfinished.
         Occurrence::PumpDies { unfinished: this, .. } => {
             world.asked.then_some(if *this == unfinished { 2 } else { 3 })
@@ -104,9 +109,8 @@ fn next(world: &World, manner: Manner) -> Option<Occurrence> {
         | Occurrence::PumpGivesUp
         | Occurrence::PumpGetsTerm
         | Occurrence::PumpFloods
-        | Occurrence::Reload
-        | Occurrence::PumpYields { .. }
         | Occurrence::PumpIsReady
+        | Occurrence::Reload
         | Occurrence::Restart
         | Occurrence::Shutdown
         | Occurrence::Term
@@ -195,7 +199,7 @@ fn sigterm_to_a_daemon_alone_kills_it_while_a_pump_lives_and_else_ends_the_group
 }
 
 #[test]
-fn a_reload_comes_to_an_end_even_if_no_pump_says_anything() {
-    let accepted = |_: &Life, world: &World| world.reload != Reload::None;
-    leads(accepted, None, |_, world| world.reload == Reload::None || world.left.is_some());
+fn a_reload_is_settled_soon_whatever_the_pumps_do() {
+    let under_way = |_: &Life, world: &World| world.reload != Reload::None;
+    leads(under_way, None, |_, world| world.reload == Reload::None || world.left.is_some());
 }

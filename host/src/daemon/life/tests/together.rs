@@ -6,8 +6,14 @@ const ROLES: [Role; 2] = [Role::Daemon, Role::Pump];
 const BLOWS: [Blow; 3] = [Blow::Kill, Blow::Term, Blow::Interrupt];
 
 /// The process goes with its roles.
-const RESPAWN: Rules =
-    Rules { keeps: false, ignores_signal: false, failing_hooks: 0, failing_execs: 0, gives_up: false };
+const RESPAWN: Rules = Rules {
+    keeps: false,
+    ignores_signal: false,
+    failing_hooks: 0,
+    failing_execs: 0,
+    gives_up: false,
+    broken_reloads: 0,
+};
 
 #[test]
 fn one_death_of_a_role_is_always_followed_by_a_whole_group_again() {

@@ -21,7 +21,8 @@ pub(super) enum Promise {
     KeptUntilAsked,
     SomeMayFinish,
     FewMayFinish,
-    ReloadInOrder,
+    ReloadIsTriedOnce,
+    ReloadIsSettled,
 }
 
 /// What happens in the world.
@@ -38,13 +39,11 @@ pub(super) enum Occurrence {
         unfinished: bool,
     },
     PumpFloods,
-    /// Another set-up is wanted.
-    Reload,
-    /// It stands by.
-    PumpYields {
-        unfinished: bool,
-    },
+    /// The monitors of the pump are ready.
     PumpIsReady,
+    /// The pump makes way for another one, and stays until that is there.
+    PumpYields,
+    Reload,
     AllSwept,
     Elapses(Timer),
     Restart,
@@ -73,21 +72,23 @@ pub(super) struct Beginning {
     pub(super) gives_up: bool,
     /// The process outlives its pump and its daemon.
     pub(super) keeps: bool,
+    /// The monitors may be replaced.
+    pub(super) reloads: bool,
 }
 
 impl Beginning {
     /// All that differ in more than a detail.
     pub(super) fn all() -> Vec<Self> {
         let mut all = Vec::new();
-        for gives_up in [false, true] {
+        for (gives_up, reloads) in [(false, false), (true, false), (false, true)] {
             // A pump that has become the daemon is succeeded by nobody.
             for (executed, succeeding, keeps) in
                 [(false, false, false), (true, true, false), (false, false, true), (true, false, true)]
             {
-                all.push(Self { executed, succeeding, gives_up, keeps });
+                all.push(Self { executed, succeeding, gives_up, keeps, reloads });
             }
             // It could not become the daemon.
-            all.push(Self { executed: true, succeeding: true, gives_up, keeps: true });
+            all.push(Self { executed: true, succeeding: true, gives_up, keeps: true, reloads });
         }
         all
     }
@@ -105,8 +106,9 @@ impl Beginning {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Reload {
     None,
+    /// It was accepted.
     Accepted,
-    /// The next pump, or the one that lives, has the new set-up.
+    /// The new set-up is tried: there is a pump with it, or there was.
     Tried,
 }
 
@@ -114,6 +116,10 @@ pub(super) enum Reload {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct World {
     keeps: bool,
+    reloads: bool,
+    pub(super) reload: Reload,
+    /// The pump was asked to make way.
+    yielding: bool,
     predecessor: bool,
     pump: bool,
     /// Process and descendants of a pump may live.
@@ -141,21 +147,19 @@ pub(super) struct World {
     pausing: bool,
     /// The last pump has left something to be finished.
     unfinished: bool,
-    pub(super) reload: Reload,
-    /// The pump was asked to yield.
-    yields: bool,
-    /// The pump said that its monitors are ready; it says so once.
-    ready: bool,
     pub(super) left: Option<Outcome>,
 }
 
 impl World {
     /// The machine and the world at the beginning.
     pub(super) fn begin(beginning: Beginning) -> (Life, Self) {
-        let Beginning { executed, succeeding, gives_up, keeps } = beginning;
+        let Beginning { executed, succeeding, gives_up, keeps, reloads } = beginning;
         let (machine, actions) = beginning.machine();
         let mut world = Self {
             keeps,
+            reloads,
+            reload: Reload::None,
+            yielding: false,
             predecessor: succeeding,
             pump: false,
             rest: false,
@@ -175,9 +179,6 @@ impl World {
             finishers: 0,
             pausing: false,
             unfinished: false,
-            reload: Reload::None,
-            yields: false,
-            ready: false,
             left: None,
         };
         for action in actions {
@@ -200,19 +201,20 @@ impl World {
                 all.extend(self.keeps.then_some(Occurrence::PumpDies { stable, unfinished: true }));
             }
             all.extend([Occurrence::PumpGetsTerm, Occurrence::PumpFloods]);
-            all.extend((self.keeps && self.executed && !self.ready).then_some(Occurrence::PumpIsReady));
-            if self.yields {
-                all.extend([true, false].map(|unfinished| Occurrence::PumpYields { unfinished }));
-            }
-        }
-        if self.keeps && self.reload == Reload::None {
-            all.push(Occurrence::Reload);
+            all.extend(self.reloads.then_some(Occurrence::PumpIsReady));
+            all.extend(self.yielding.then_some(Occurrence::PumpYields));
         }
         if self.sweeping {
             all.push(Occurrence::AllSwept);
         }
+        all.extend(self.reloads.then_some(Occurrence::Reload));
         all.extend(Timer::ALL.into_iter().filter(|timer| self.is_armed(*timer)).map(Occurrence::Elapses));
         all
+    }
+
+    /// A pump that executed this daemon has not ended.
+    fn predecessor_known(&self) -> bool {
+        !self.spawned
     }
 
     /// A pump lives.
@@ -236,20 +238,17 @@ impl World {
             Occurrence::PumpGivesUp => Event::PumpGivesUp,
             Occurrence::PumpGetsTerm => Event::PumpTerminated,
             Occurrence::PumpDies { stable, unfinished } => {
-                (self.pump, self.yields) = (false, false);
+                (self.pump, self.yielding) = (false, false);
                 let ran = Duration::from_secs(if stable { 60 } else { 0 });
                 Event::PumpDied { ran, jitter: 100, unfinished }
             }
             Occurrence::PumpFloods => Event::Flooded,
+            Occurrence::PumpIsReady => Event::PumpReady,
+            Occurrence::PumpYields => {
+                (self.pump, self.yielding) = (false, false);
+                Event::PumpYielded { unfinished: true }
+            }
             Occurrence::Reload => Event::ReloadAsked,
-            Occurrence::PumpYields { unfinished } => {
-                (self.pump, self.yields) = (false, false);
-                Event::PumpYielded { unfinished }
-            }
-            Occurrence::PumpIsReady => {
-                self.ready = true;
-                Event::PumpReady
-            }
             Occurrence::AllSwept => {
                 self.sweeping = false;
                 self.rest = false;
@@ -298,8 +297,9 @@ impl World {
             }
             Event::PumpTerminated => self.pump_terminated = true,
             Event::Terminated => self.terminated = true,
-            Event::PumpDied { unfinished, .. } => (self.pump_known, self.unfinished) = (false, unfinished),
-            Event::PumpYielded { unfinished } => (self.pump_known, self.unfinished) = (false, unfinished),
+            Event::PumpDied { unfinished, .. } | Event::PumpYielded { unfinished } => {
+                (self.pump_known, self.unfinished) = (false, unfinished);
+            }
             Event::PumpNotStarted { .. } => (self.pump_known, self.unfinished) = (false, false),
             Event::Swept => self.sweeping_known = false,
             Event::PredecessorGone
@@ -338,9 +338,6 @@ impl World {
                     require(self.finishers < 4, Promise::FewMayFinish);
                     self.finishers += 1;
                 }
-                // After a pump that yields there is one with the new set-up.
-                require(self.reload != Reload::Accepted, Promise::ReloadInOrder);
-                (self.yields, self.ready) = (false, false);
                 self.spawned = true;
                 self.pump_terminated = false;
                 // It finds what is wanted on the page.
@@ -359,33 +356,32 @@ impl World {
             }
             Action::AnnounceTerm => {}
             Action::AcceptReload => {
-                let may = self.keeps && self.executed && !self.shutdown;
-                require(may && self.reload == Reload::None, Promise::ReloadInOrder);
+                let may = self.keeps && self.executed && !self.shutdown && self.reload == Reload::None;
+                require(may, Promise::ReloadIsTriedOnce);
                 self.reload = Reload::Accepted;
             }
             Action::RefuseReload => {
-                let may = self.executed && !self.shutdown && self.pump_known && self.reload == Reload::None;
-                require(!may, Promise::ReloadInOrder);
+                let why = !self.keeps || !self.executed || self.shutdown || self.predecessor_known();
+                require(why || self.reload != Reload::None, Promise::ReloadIsTriedOnce);
             }
             Action::YieldPump => {
                 require(self.pump_known, Promise::SignalsTheLiving);
-                require(self.reload == Reload::Accepted, Promise::ReloadInOrder);
-                self.yields = self.pump;
+                self.yielding = self.pump;
             }
             Action::Replace => {
-                require(self.reload == Reload::Accepted && !self.pump_known, Promise::ReloadInOrder);
+                require(self.reload == Reload::Accepted && !self.pump_known, Promise::ReloadIsTriedOnce);
                 self.reload = Reload::Tried;
             }
             Action::Settle => {
-                require(self.reload == Reload::Tried && self.pump_known, Promise::ReloadInOrder);
+                require(self.reload == Reload::Tried && self.pump_known, Promise::ReloadIsTriedOnce);
                 self.reload = Reload::None;
             }
             Action::Restore => {
-                require(self.reload == Reload::Tried && !self.pump_known, Promise::ReloadInOrder);
+                require(self.reload == Reload::Tried && !self.pump_known, Promise::ReloadIsTriedOnce);
                 self.reload = Reload::None;
             }
             Action::AbandonReload => {
-                require(self.reload == Reload::Accepted && self.shutdown, Promise::ReloadInOrder);
+                require(self.reload == Reload::Accepted && self.shutdown, Promise::ReloadIsTriedOnce);
                 self.reload = Reload::None;
             }
             Action::Sweep => {
@@ -409,9 +405,8 @@ impl World {
             Action::State(state) => self.pausing |= state == State::Backoff,
             Action::Leave(outcome) => {
                 self.left = Some(outcome);
-                // The daemon that comes after one that was killed says that it died meanwhile.
-                let told = self.reload == Reload::None || outcome == Outcome::Killed;
-                require(told, Promise::ReloadInOrder);
+                // A daemon that dies leaves it to the next one.
+                require(outcome == Outcome::Killed || self.reload == Reload::None, Promise::ReloadIsSettled);
                 let nothing = !self.pump && !self.rest && !self.predecessor;
                 require(outcome == Outcome::Killed || nothing, Promise::NothingLeftAtTheEnd);
                 let heir = self.pump_known && !self.shutdown;
