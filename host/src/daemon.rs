@@ -408,41 +408,47 @@ impl Daemon {
         self.group.note_crash(crash);
     }
 
-    fn take_children(&mut self) {
-        if let Some(pump) = &self.pump
-            && let Some(exit) = family::reap(pump.pid)
-        {
-            let pid = pump.pid;
-            log::info!("pump {pid} ended: {exit:?}");
-            let ran = pump.since.elapsed();
-            // What it said and wrote before it died comes first.
-            self.take_pump_frames();
-            self.take_stderr();
-            self.pump = None;
-            self.take_process();
-            self.group.page.set_member(Member::Pump, 0);
-            self.last_words = self.words_of(exit);
-            self.end_restoring();
-            if self.life.is_yielding() && exit.code == Some(0) {
-                // It has left in order: there is no crash to tell of.
-                self.tail.clear();
-            } else {
-                let line = self.tail.last_line().unwrap_or_else(|| "it left no text".into());
-                self.group.page.set_reason(&format!("the pump died: {line}"));
-            }
-            let blamed = blame::blame(self.group.page.delivery(), exit);
-            self.note_pumps_death(pid, exit, ran, blamed);
-            // One that is new by a reload is taken back at once.
-            if let Some(hook) = blamed
-                && self.group.launch.policy.keeps()
-                && self.trial().is_none()
-            {
-                self.take_fault(hook);
-            }
-            self.hear_of_the_end();
-            let unfinished = self.is_unfinished();
-            self.events.push_back(Event::PumpDied { ran, jitter: jitter(), unfinished });
+    /// Looks whether the pump has ended.
+    fn take_pump(&mut self) {
+        let Some(pump) = &self.pump else { return };
+        let (pid, ran) = (pump.pid, pump.since.elapsed());
+        let Some(exit) = family::reap(pid) else { return };
+        log::info!("pump {pid} ended: {exit:?}");
+        // What it said and wrote before it died comes first.
+        self.take_pump_frames();
+        self.take_stderr();
+        if self.standby.take().is_some() {
+            // It had yielded, and was not needed any more.
+            return;
         }
+        self.pump = None;
+        self.take_process();
+        self.group.page.set_member(Member::Pump, 0);
+        self.last_words = self.words_of(exit);
+        self.end_restoring();
+        if self.life.is_yielding() && exit.code == Some(0) {
+            // It has left in order: there is no crash to tell of.
+            self.tail.clear();
+        } else {
+            let line = self.tail.last_line().unwrap_or_else(|| "it left no text".into());
+            self.group.page.set_reason(&format!("the pump died: {line}"));
+        }
+        let blamed = blame::blame(self.group.page.delivery(), exit);
+        self.note_pumps_death(pid, exit, ran, blamed);
+        // One that is new by a reload is taken back at once.
+        if let Some(hook) = blamed
+            && self.group.launch.policy.keeps()
+            && self.trial().is_none()
+        {
+            self.take_fault(hook);
+        }
+        self.hear_of_the_end();
+        let unfinished = self.is_unfinished();
+        self.events.push_back(Event::PumpDied { ran, jitter: jitter(), unfinished });
+    }
+
+    fn take_children(&mut self) {
+        self.take_pump();
         if self.sweeping {
             for child in family::children() {
                 if child != self.process && family::peek(child).is_some() {

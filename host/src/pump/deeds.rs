@@ -68,7 +68,7 @@ impl Pump {
             }
             Action::AnnounceEnd => self.tell(&Frame::Ending),
             Action::ReportYielded => {
-                // Whoever has asked for something asks the daemon, or the next pump.
+                // Whoever has asked for something and has no answer asks the daemon, or the next pump.
                 self.server = Server::default();
                 self.tell(&Frame::Yielded);
             }
