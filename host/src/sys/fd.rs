@@ -69,7 +69,8 @@ pub(crate) fn null() -> io::Result<OwnedFd> {
 pub(crate) fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
     use std::io::Write;
     let mut file = unlinked()?;
-    file.write_all(bytes)?;
+    // The message of a pump may be longer than the files that the caller of `start` allowed himself.
+    super::limits::with_files_of(bytes.len() as u64, || file.write_all(bytes))?;
     #[cfg(linux_path)]
     fcntl(&file, FcntlArg::F_ADD_SEALS(nix::fcntl::SealFlag::all()))?;
     Ok(file.into())
