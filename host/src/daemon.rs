@@ -42,8 +42,13 @@ const FAILED: u8 = 125;
 /// # Errors
 /// It could not even begin.
 pub(crate) fn run() -> Result<u8, RoleError> {
-    let mut daemon = Daemon::begin(role::begin()?)?;
-    Ok(daemon.live())
+    Ok(begin()?.live())
+}
+
+/// Kept apart and off the stack, so that what a start needs of it is not in use for the daemon's whole life.
+#[inline(never)]
+fn begin() -> Result<Box<Daemon>, RoleError> {
+    Ok(Box::new(Daemon::begin(role::begin()?)?))
 }
 
 /// The pump that lives.
@@ -195,6 +200,7 @@ impl Daemon {
         }
     }
 
+    #[inline(never)]
     fn wait(&mut self) {
         // Only while no pump is there to serve them.
         let accepting = self.pump.is_none();
@@ -210,6 +216,7 @@ impl Daemon {
         fds.extend(self.server.poll_fds(accepting));
         if timeout.is_none() {
             memory::trim_heap();
+            memory::trim_stack();
         }
         if let Err(error) = poll(&mut fds, timeout) {
             log::error!("waiting for events: {error}");
@@ -237,7 +244,12 @@ impl Daemon {
     }
 
     fn take_stderr(&mut self) {
-        let mut chunk = [0; 16 * 1024];
+        let waiting = fd::waiting(&self.stderr.0).unwrap_or(usize::MAX);
+        if waiting == 0 {
+            return;
+        }
+        // Not on the stack, which is as deep for ever as it was once.
+        let mut chunk = vec![0; waiting.clamp(4096, 16 * 1024)];
         let mut flooded = false;
         // Bounded, so that a flood cannot keep the daemon from everything else.
         for _ in 0..64 {
@@ -550,6 +562,7 @@ impl Daemon {
         self.events.push_back(Event::Swept);
     }
 
+    #[inline(never)]
     fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             log::debug!("{action:?}");

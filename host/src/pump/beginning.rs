@@ -25,6 +25,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Given by us and not by `RUST_MIN_STACK` of whoever started the group.
+const RELAY_STACK_BYTES: usize = 2 << 20;
+
 impl Pump {
     pub(super) fn begin(mut group: Group) -> Result<Self, RoleError> {
         attempt("become a subreaper", family::become_subreaper())?;
@@ -80,7 +83,8 @@ impl Pump {
         let mail = attempt("make the letter boxes", Mail::new(group.launch.monitors.len() + 1, group.page))?;
         let mail = Arc::new(mail);
         let start = relay_start(&mut group, &mail, &environment, kept.as_ref())?;
-        let thread = std::thread::Builder::new().name("relay".into()).spawn(move || relay::run(start));
+        let thread = std::thread::Builder::new().name("relay".into()).stack_size(RELAY_STACK_BYTES);
+        let thread = thread.spawn(move || relay::run(start));
         attempt("start the relay", thread)?;
         let page = group.page;
         let inherited = Inherited {

@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 impl Pump {
+    #[inline(never)]
     pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             log::debug!("{action:?}");

@@ -125,6 +125,8 @@ struct Relay {
 
 impl Relay {
     /// Loads and sets up every monitor, waits until all are ready, and delivers what was left in the streams.
+    // Kept apart, so that what it needs of the stack is not in use for ever.
+    #[inline(never)]
     fn prepare(start: Start) -> Result<Self, Failure> {
         let Start { mail, page, settings, monitors, executable, intake, sinks, .. } = start;
         let mut relay = Self {
@@ -353,6 +355,7 @@ impl Relay {
     fn trim(&mut self) {
         if !std::mem::replace(&mut self.trimmed, true) {
             memory::trim_heap();
+            memory::trim_stack();
         }
     }
 
