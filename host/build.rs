@@ -10,6 +10,8 @@ fn main() {
     if is_linux {
         // Pointers are fixed by the linker and not by each process at its start: a group's roles share those pages.
         println!("cargo::rustc-link-arg-bins=-no-pie");
+        // Data that is written begins a page of its own, and so touches no more of them than it must.
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,separate-loadable-segments");
     }
     if has_static_unwinder() {
         // One library less to find, map and initialise at every start of a role.

@@ -21,7 +21,7 @@ use crate::state::{Member, ReloadState, State};
 use crate::sys::file_watch::FileWatch;
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
-use crate::sys::{clock, family, fd, socket};
+use crate::sys::{clock, family, fd, memory, socket};
 use aside::Aside;
 use faults::Faults;
 use life::{Action, Event, Life, Outcome, Phase, Timer};
@@ -42,8 +42,13 @@ const FAILED: u8 = 125;
 /// # Errors
 /// It could not even begin.
 pub(crate) fn run() -> Result<u8, RoleError> {
-    let mut daemon = Daemon::begin(role::begin()?)?;
-    Ok(daemon.live())
+    Ok(begin()?.live())
+}
+
+/// Kept apart and off the stack, so that what a start needs of it is not in use for the daemon's whole life.
+#[inline(never)]
+fn begin() -> Result<Box<Daemon>, RoleError> {
+    Ok(Box::new(Daemon::begin(role::begin()?)?))
 }
 
 /// The pump that lives.
@@ -195,6 +200,7 @@ impl Daemon {
         }
     }
 
+    #[inline(never)]
     fn wait(&mut self) {
         // Only while no pump is there to serve them.
         let accepting = self.pump.is_none();
@@ -208,6 +214,10 @@ impl Daemon {
         fds.extend(self.predecessor.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.aside_watch.as_ref().map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(accepting));
+        if timeout.is_none() {
+            memory::trim_heap();
+            memory::trim_stack();
+        }
         if let Err(error) = poll(&mut fds, timeout) {
             log::error!("waiting for events: {error}");
         }
@@ -234,7 +244,12 @@ impl Daemon {
     }
 
     fn take_stderr(&mut self) {
-        let mut chunk = [0; 16 * 1024];
+        let waiting = fd::waiting(&self.stderr.0).unwrap_or(usize::MAX);
+        if waiting == 0 {
+            return;
+        }
+        // Not on the stack, which is as deep for ever as it was once.
+        let mut chunk = vec![0; waiting.clamp(4096, 16 * 1024)];
         let mut flooded = false;
         // Bounded, so that a flood cannot keep the daemon from everything else.
         for _ in 0..64 {
@@ -405,41 +420,47 @@ impl Daemon {
         self.group.note_crash(crash);
     }
 
-    fn take_children(&mut self) {
-        if let Some(pump) = &self.pump
-            && let Some(exit) = family::reap(pump.pid)
-        {
-            let pid = pump.pid;
-            log::info!("pump {pid} ended: {exit:?}");
-            let ran = pump.since.elapsed();
-            // What it said and wrote before it died comes first.
-            self.take_pump_frames();
-            self.take_stderr();
-            self.pump = None;
-            self.take_process();
-            self.group.page.set_member(Member::Pump, 0);
-            self.last_words = self.words_of(exit);
-            self.end_restoring();
-            if self.life.is_yielding() && exit.code == Some(0) {
-                // It has left in order: there is no crash to tell of.
-                self.tail.clear();
-            } else {
-                let line = self.tail.last_line().unwrap_or_else(|| "it left no text".into());
-                self.group.page.set_reason(&format!("the pump died: {line}"));
-            }
-            let blamed = blame::blame(self.group.page.delivery(), exit);
-            self.note_pumps_death(pid, exit, ran, blamed);
-            // One that is new by a reload is taken back at once.
-            if let Some(hook) = blamed
-                && self.group.launch.policy.keeps()
-                && self.trial().is_none()
-            {
-                self.take_fault(hook);
-            }
-            self.hear_of_the_end();
-            let unfinished = self.is_unfinished();
-            self.events.push_back(Event::PumpDied { ran, jitter: jitter(), unfinished });
+    /// Looks whether the pump has ended.
+    fn take_pump(&mut self) {
+        let Some(pump) = &self.pump else { return };
+        let (pid, ran) = (pump.pid, pump.since.elapsed());
+        let Some(exit) = family::reap(pid) else { return };
+        log::info!("pump {pid} ended: {exit:?}");
+        // What it said and wrote before it died comes first.
+        self.take_pump_frames();
+        self.take_stderr();
+        if self.standby.take().is_some() {
+            // It had yielded, and was not needed any more.
+            return;
         }
+        self.pump = None;
+        self.take_process();
+        self.group.page.set_member(Member::Pump, 0);
+        self.last_words = self.words_of(exit);
+        self.end_restoring();
+        if self.life.is_yielding() && exit.code == Some(0) {
+            // It has left in order: there is no crash to tell of.
+            self.tail.clear();
+        } else {
+            let line = self.tail.last_line().unwrap_or_else(|| "it left no text".into());
+            self.group.page.set_reason(&format!("the pump died: {line}"));
+        }
+        let blamed = blame::blame(self.group.page.delivery(), exit);
+        self.note_pumps_death(pid, exit, ran, blamed);
+        // One that is new by a reload is taken back at once.
+        if let Some(hook) = blamed
+            && self.group.launch.policy.keeps()
+            && self.trial().is_none()
+        {
+            self.take_fault(hook);
+        }
+        self.hear_of_the_end();
+        let unfinished = self.is_unfinished();
+        self.events.push_back(Event::PumpDied { ran, jitter: jitter(), unfinished });
+    }
+
+    fn take_children(&mut self) {
+        self.take_pump();
         if self.sweeping {
             for child in family::children() {
                 if child != self.process && family::peek(child).is_some() {
@@ -541,6 +562,7 @@ impl Daemon {
         self.events.push_back(Event::Swept);
     }
 
+    #[inline(never)]
     fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             log::debug!("{action:?}");

@@ -24,10 +24,10 @@ use crate::lifecycle::{Event, Lifecycle, Phase, Timer};
 use crate::notify::Ear;
 use crate::program::Prepared;
 use crate::role::{self, Group, RoleError};
-use crate::sys::clock;
 use crate::sys::family::{self, Exit};
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
+use crate::sys::{clock, memory};
 use deadline::Deadline;
 use mail::{Mail, Notice};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -45,12 +45,18 @@ const FAILED: u8 = 125;
 /// # Errors
 /// It could not even begin.
 pub(crate) fn run() -> Result<std::convert::Infallible, RoleError> {
-    let mut pump = Pump::begin(role::begin()?)?;
+    let mut pump = begin()?;
     let status = pump.live();
     // Open to the very end: the daemon kills a pump whose link is closed, and this one is to have its own exit status.
     std::mem::forget(pump.link.take());
     drop(pump);
     family::leave(status)
+}
+
+/// Kept apart and off the stack, so that what a start needs of it is not in use for the pump's whole life.
+#[inline(never)]
+fn begin() -> Result<Box<Pump>, RoleError> {
+    Ok(Box::new(Pump::begin(role::begin()?)?))
 }
 
 /// A process that was started.
@@ -139,6 +145,7 @@ impl Pump {
     }
 
     /// Waits for something to happen and turns it into events.
+    #[inline(never)]
     fn wait(&mut self) {
         let timeout = self.timeout();
         let mut fds = vec![
@@ -150,6 +157,9 @@ impl Pump {
         fds.extend(watch.map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.serves().then(|| self.server.poll_fds(true)).into_iter().flatten());
         fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
+        if timeout.is_none() {
+            memory::trim_stack();
+        }
         if let Err(error) = poll(&mut fds, timeout) {
             drop(fds);
             return self.break_down(&error);

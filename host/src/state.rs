@@ -248,6 +248,11 @@ impl Page {
         });
     }
 
+    /// Whether it is noted when a member started, by which it is told from a stranger with its pid.
+    pub(crate) fn is_start_noted(self, member: Member) -> bool {
+        self.get(member.words().1) != 0
+    }
+
     /// Forgets a member's start time before a child writes its own pid into the slot.
     pub(crate) fn slot(self, member: Member) -> &'static AtomicU64 {
         let (pid_word, started_word) = member.words();

@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 impl Pump {
+    #[inline(never)]
     pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             log::debug!("{action:?}");
@@ -68,7 +69,7 @@ impl Pump {
             }
             Action::AnnounceEnd => self.tell(&Frame::Ending),
             Action::ReportYielded => {
-                // Whoever has asked for something asks the daemon, or the next pump.
+                // Whoever has asked for something and has no answer asks the daemon, or the next pump.
                 self.server = Server::default();
                 self.tell(&Frame::Yielded);
             }
@@ -118,10 +119,11 @@ impl Pump {
             // Before it runs: this pump may be killed before the next line.
             page.process_started(again);
         }
+        let environment = self.prepared.environment.c_strings().expect("it was looked through at the start");
         let child = spawn::Child {
             candidates: &self.prepared.candidates,
             arguments: &self.prepared.arguments,
-            environment: &self.prepared.environment,
+            environment: &environment,
             descriptors: vec![(self.stdin.as_fd(), 0), (stdout.as_fd(), 1), (stderr.as_fd(), 2)],
             directory: Some(&self.prepared.directory),
             identity: program.identity.as_ref(),

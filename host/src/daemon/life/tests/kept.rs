@@ -217,6 +217,18 @@ fn reloads_leave_the_process_as_it_is_whatever_the_new_monitors_do_and_whoever_d
 }
 
 #[test]
+fn one_role_that_dies_during_a_reload_leaves_no_orphan() {
+    for seed in 0..6000 {
+        let mut group = whole(KEEP, seed);
+        group.reload();
+        strike(&mut group);
+        group.settle();
+        let settled = group.is_whole() && group.is_settled();
+        assert!(settled && group.process_number() == 1, "{}\n{group:#?}", group.story());
+    }
+}
+
+#[test]
 fn the_end_of_a_process_is_told_once_also_during_a_reload() {
     for seed in 0..6000 {
         let broken_reloads = [0, 30][seed as usize % 2];
