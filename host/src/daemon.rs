@@ -472,12 +472,13 @@ impl Daemon {
                     family::reap(child);
                 }
             }
-        } else if let Some(pump) = &self.pump {
+        } else {
             // Adopted strangers only. A pump that dies is no zombie before its last thread has ended, and in that
             // moment the process may have died already and come to us: it is left for the sweep, which notes how.
+            let pump = self.pump.as_ref().map(|pump| pump.pid);
             let process = self.group.page.pids().process;
             while let Some((child, _)) = family::peek_any() {
-                if child == pump.pid || child == process || family::reap(child).is_none() {
+                if Some(child) == pump || child == process || family::reap(child).is_none() {
                     break;
                 }
             }
