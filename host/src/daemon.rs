@@ -325,6 +325,7 @@ impl Daemon {
             self.process = 0;
             self.watch = None;
             self.ending.leave_stranger();
+            self.group.page.note_end(0, family::Exit::default());
         }
     }
 
@@ -356,6 +357,17 @@ impl Daemon {
         }
         if self.watch.is_none() {
             self.watch = family::watch_started(self.process, self.process_start());
+        }
+        self.note_end();
+    }
+
+    /// Notes how a kept process has ended: the pump, which is not its parent, may not be able to see that.
+    fn note_end(&self) {
+        if self.group.launch.policy.keeps()
+            && self.process != 0
+            && let Some(exit) = family::peek(self.process)
+        {
+            self.group.page.note_end(self.process, exit);
         }
     }
 
@@ -466,6 +478,7 @@ impl Daemon {
 
     fn take_children(&mut self) {
         self.take_pump();
+        self.note_end();
         if self.sweeping {
             for child in family::children() {
                 if child != self.process && family::peek(child).is_some() {
@@ -558,8 +571,9 @@ impl Daemon {
         self.sweeping = false;
         let exit = family::reap(self.process);
         let stranger = || family::end_of_stranger(self.process, self.process_start(), self.watch.as_ref());
-        if let Some(exit) = exit.or_else(|| (self.process != 0).then(stranger).flatten()) {
-            self.group.page.process_ended(exit);
+        let end = exit.map(Some).or_else(|| (self.process != 0).then(stranger).flatten());
+        if let Some(exit) = end {
+            self.group.page.process_ended(exit.unwrap_or_default());
         }
         self.ending.leave_stranger();
         self.watch = None;

@@ -240,6 +240,8 @@ impl Pump {
     pub(super) fn reap(&mut self) {
         self.dead = None;
         self.watch = None;
+        self.unexplained = None;
+        self.group.page.note_end(0, Exit::default());
         self.group.page.set_member(Member::Process, 0);
         // Not a moment before: with the old process still there, the next pump would take it over.
         self.group.page.set_restart_wanted(false);
