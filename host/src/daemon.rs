@@ -118,7 +118,8 @@ impl Daemon {
             None => None,
         };
         let predecessor = group.take(number::PREDECESSOR);
-        if predecessor.is_some() {
+        if group.page.executed() {
+            // Another one was the daemon before.
             crate::notify::tell_manager(&format!("MAINPID={}", nix::unistd::getpid()));
         }
         crate::reload::hand_back(&mut group);
