@@ -237,6 +237,18 @@ pub(crate) fn is_child(pid: i32) -> bool {
     wait_id(libc::P_PID, id, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).is_ok()
 }
 
+/// Waits until this process is not the parent of ours any more; false: after this span it still is.
+pub(crate) fn is_left_by(parent: i32, within: std::time::Duration) -> bool {
+    let since = std::time::Instant::now();
+    while nix::unistd::getppid().as_raw() == parent {
+        if since.elapsed() > within {
+            return false;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    true
+}
+
 /// Waits for this child to end and reaps it.
 pub(crate) fn wait(pid: i32) -> Option<Exit> {
     let id = libc::id_t::try_from(pid).ok()?;
@@ -408,6 +420,12 @@ mod tests {
         assert_eq!(reap(pid).unwrap().code, Some(7));
         assert!(!is_child(pid));
         assert!(child.try_wait().is_err());
+    }
+
+    #[test]
+    fn a_parent_that_lives_is_told_from_one_that_is_gone() {
+        assert!(!is_left_by(nix::unistd::getppid().as_raw(), std::time::Duration::ZERO));
+        assert!(is_left_by(-1, std::time::Duration::ZERO));
     }
 
     #[cfg(target_os = "linux")]
