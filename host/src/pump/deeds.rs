@@ -299,6 +299,8 @@ impl Pump {
         page.count_restart(Member::Daemon);
         page.count_restart(Member::Pump);
         page.delivery().set_verdict(Verdict::Other);
+        // Until the next pump has taken the process over.
+        page.set_state(State::Starting, 0);
         page.set_member(Member::Daemon, pid);
         page.set_member(Member::Pump, 0);
         nix::sys::stat::umask(self.umask);
