@@ -341,16 +341,21 @@ impl Daemon {
         }
     }
 
+    /// When the process started: one that is not a child of this daemon may be gone, and another one have its pid.
+    fn process_start(&self) -> u64 {
+        self.group.page.started(Member::Process)
+    }
+
     /// With `keep`: gets hold of the process that is left, alive or dead.
     fn keep_process(&mut self) {
         if self.process == 0 {
             return;
         }
         if !family::is_child(self.process) {
-            self.ending.take_stranger(self.process);
+            self.ending.take_stranger(self.process, self.process_start());
         }
         if self.watch.is_none() {
-            self.watch = family::watch(self.process);
+            self.watch = family::watch_started(self.process, self.process_start());
         }
     }
 
@@ -537,7 +542,7 @@ impl Daemon {
         if family::is_child(self.process) {
             return family::peek(self.process).is_some();
         }
-        self.process == 0 || family::stat(self.process).is_none_or(|stat| stat.ended)
+        !family::runs(self.process, self.process_start())
     }
 
     fn look_at_sweep(&mut self) {
@@ -551,7 +556,7 @@ impl Daemon {
         }
         self.sweeping = false;
         let exit = family::reap(self.process);
-        let stranger = || family::end_of_stranger(self.process, self.watch.as_ref());
+        let stranger = || family::end_of_stranger(self.process, self.process_start(), self.watch.as_ref());
         if let Some(exit) = exit.or_else(|| (self.process != 0).then(stranger).flatten()) {
             self.group.page.process_ended(exit);
         }
@@ -617,8 +622,7 @@ impl Daemon {
     fn sweep(&mut self) {
         self.sweeping = true;
         self.dismiss();
-        let leader =
-            family::is_child(self.process) || family::stat(self.process).is_some_and(|stat| !stat.ended);
+        let leader = family::is_child(self.process) || family::runs(self.process, self.process_start());
         if !leader {
             self.process = 0;
             self.ending.leave_stranger();

@@ -24,6 +24,7 @@ use crate::lifecycle::{Event, Lifecycle, Phase, Timer};
 use crate::notify::Ear;
 use crate::program::Prepared;
 use crate::role::{self, Group, RoleError};
+use crate::state::Member;
 use crate::sys::family::{self, Exit};
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
@@ -155,7 +156,7 @@ impl Pump {
         fds.extend(self.link.as_ref().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
         let watch = self.watch.as_ref().filter(|_| self.awaits_end());
         fds.extend(watch.map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
-        fds.extend(self.serves().then(|| self.server.poll_fds(true)).into_iter().flatten());
+        fds.extend(self.server.poll_fds(true));
         fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
         if timeout.is_none() {
             memory::trim_stack();
@@ -186,7 +187,7 @@ impl Pump {
         if link {
             self.take_frames();
         }
-        if clients && self.serves() {
+        if clients {
             self.take_wishes();
         }
         if ear {
@@ -333,7 +334,10 @@ impl Pump {
     }
 
     fn end_of_process(&self, pid: i32) -> Option<Exit> {
-        if self.adopted { family::end_of_stranger(pid, self.watch.as_ref()) } else { family::end_of(pid) }
+        if !self.adopted {
+            return family::end_of(pid);
+        }
+        family::end_of_stranger(pid, self.group.page.started(Member::Process), self.watch.as_ref())
     }
 
     fn process_died(&mut self, started: Started, exit: Exit) {
@@ -423,12 +427,6 @@ impl Pump {
         if ear.hears_ready(is_ours) {
             self.events.push_back(Event::Ready);
         }
-    }
-
-    /// Whether this pump answers clients. What one asks of a pump that has made way might come too late for the other
-    /// one, which has looked at the page by then; who is not answered asks that one, or the daemon.
-    fn serves(&self) -> bool {
-        self.lifecycle.phase() != Phase::StandingBy
     }
 
     fn take_wishes(&mut self) {

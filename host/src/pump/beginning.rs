@@ -103,7 +103,7 @@ impl Pump {
         let mut ending = Ending::new(group.launch.policy.stop_signal);
         let (process, watch) = match kept {
             Some(Kept { started, watch }) => {
-                ending.take_stranger(started.pid);
+                ending.take_stranger(started.pid, page.started(Member::Process));
                 (Some(started), watch)
             }
             None => (None, None),
@@ -172,10 +172,11 @@ impl Kept {
         let ran = Duration::from_nanos(clock::monotonic_ns().saturating_sub(page.since_monotonic_ns()));
         let at = Instant::now().checked_sub(ran).unwrap_or_else(Instant::now);
         // One that was being executed when the pump died has written no more than its number.
-        if !page.is_start_noted(Member::Process) && family::runs(pid, 0) {
+        if page.started(Member::Process) == 0 && family::runs(pid, 0) {
             page.set_member(Member::Process, pid);
         }
-        Some(Self { started: Started { pid, at }, watch: watch.or_else(|| family::watch(pid)) })
+        let watch = watch.or_else(|| family::watch_started(pid, page.started(Member::Process)));
+        Some(Self { started: Started { pid, at }, watch })
     }
 }
 
