@@ -9,11 +9,12 @@ mod reload;
 mod report;
 mod unit;
 
+use crate::loader::helper;
 use crate::start::{Start, StartError, Started};
 use crate::sys::signals;
 use crate::{attached, groups, notify};
 use args::{Cli, Command, StartArgs};
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use clap_complete::CompleteEnv;
 use clap_complete::env::Shells;
 use report::Failure;
@@ -24,13 +25,23 @@ const COMPLETE: &str = "IMMORTAL_COMPLETE";
 
 /// Runs one command.
 pub(crate) fn run() -> u8 {
+    helper::allow_copies();
+    let command = std::env::args_os().nth(1);
+    if command.is_some_and(|command| command == "start" || command == "check") {
+        helper::keep_one_in_reserve();
+    }
+    let status = run_typed();
+    helper::dismiss_reserve();
+    status
+}
+
+fn run_typed() -> u8 {
     CompleteEnv::with_factory(Cli::command).var(COMPLETE).complete();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => return monitor::with_help(report::usage(&error), &error),
     };
     crate::logging::start(cli.log_level() as u8);
-    crate::loader::helper::allow_copies();
     match obey(cli.command) {
         Ok(status) => status,
         Err(failure) => failure.report(),

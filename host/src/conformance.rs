@@ -80,8 +80,8 @@ fn settings() -> Settings {
     Settings {
         single: single.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).to_vec(),
         lists: vec![
-            ("args".to_owned(), vec![b"--flag".to_vec(), b"".to_vec()]),
-            ("env".to_owned(), env.map(<[u8]>::to_vec).to_vec()),
+            ("args".to_owned(), ["--flag", ""].into_iter().collect()),
+            ("env".to_owned(), env.into_iter().collect()),
         ],
     }
 }

@@ -21,7 +21,7 @@ use crate::state::{Member, ReloadState, State};
 use crate::sys::file_watch::FileWatch;
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
-use crate::sys::{clock, family, fd, socket};
+use crate::sys::{clock, family, fd, memory, socket};
 use aside::Aside;
 use faults::Faults;
 use life::{Action, Event, Life, Outcome, Phase, Timer};
@@ -42,8 +42,13 @@ const FAILED: u8 = 125;
 /// # Errors
 /// It could not even begin.
 pub(crate) fn run() -> Result<u8, RoleError> {
-    let mut daemon = Daemon::begin(role::begin()?)?;
-    Ok(daemon.live())
+    Ok(begin()?.live())
+}
+
+/// Kept apart and off the stack, so that what a start needs of it is not in use for the daemon's whole life.
+#[inline(never)]
+fn begin() -> Result<Box<Daemon>, RoleError> {
+    Ok(Box::new(Daemon::begin(role::begin()?)?))
 }
 
 /// The pump that lives.
@@ -204,6 +209,7 @@ impl Daemon {
         }
     }
 
+    #[inline(never)]
     fn wait(&mut self) {
         // Only while no pump is there to serve them.
         let accepting = self.pump.is_none();
@@ -217,6 +223,10 @@ impl Daemon {
         fds.extend(self.predecessor.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.aside_watch.as_ref().map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(accepting));
+        if timeout.is_none() {
+            memory::trim_heap();
+            memory::trim_stack();
+        }
         if let Err(error) = poll(&mut fds, timeout) {
             log::error!("waiting for events: {error}");
         }
@@ -243,7 +253,12 @@ impl Daemon {
     }
 
     fn take_stderr(&mut self) {
-        let mut chunk = [0; 16 * 1024];
+        let waiting = fd::waiting(&self.stderr.0).unwrap_or(usize::MAX);
+        if waiting == 0 {
+            return;
+        }
+        // Not on the stack, which is as deep for ever as it was once.
+        let mut chunk = vec![0; waiting.clamp(4096, 16 * 1024)];
         let mut flooded = false;
         // Bounded, so that a flood cannot keep the daemon from everything else.
         for _ in 0..64 {
@@ -336,16 +351,21 @@ impl Daemon {
         }
     }
 
+    /// When the process started: one that is not a child of this daemon may be gone, and another one have its pid.
+    fn process_start(&self) -> u64 {
+        self.group.page.started(Member::Process)
+    }
+
     /// With `keep`: gets hold of the process that is left, alive or dead.
     fn keep_process(&mut self) {
         if self.process == 0 {
             return;
         }
         if !family::is_child(self.process) {
-            self.ending.take_stranger(self.process);
+            self.ending.take_stranger(self.process, self.process_start());
         }
         if self.watch.is_none() {
-            self.watch = family::watch(self.process);
+            self.watch = family::watch_started(self.process, self.process_start());
         }
     }
 
@@ -532,7 +552,7 @@ impl Daemon {
         if family::is_child(self.process) {
             return family::peek(self.process).is_some();
         }
-        self.process == 0 || family::stat(self.process).is_none_or(|stat| stat.ended)
+        !family::runs(self.process, self.process_start())
     }
 
     fn look_at_sweep(&mut self) {
@@ -546,7 +566,7 @@ impl Daemon {
         }
         self.sweeping = false;
         let exit = family::reap(self.process);
-        let stranger = || family::end_of_stranger(self.process, self.watch.as_ref());
+        let stranger = || family::end_of_stranger(self.process, self.process_start(), self.watch.as_ref());
         if let Some(exit) = exit.or_else(|| (self.process != 0).then(stranger).flatten()) {
             self.group.page.process_ended(exit);
         }
@@ -557,6 +577,7 @@ impl Daemon {
         self.events.push_back(Event::Swept);
     }
 
+    #[inline(never)]
     fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             log::debug!("{action:?}");
@@ -611,8 +632,7 @@ impl Daemon {
     fn sweep(&mut self) {
         self.sweeping = true;
         self.dismiss();
-        let leader =
-            family::is_child(self.process) || family::stat(self.process).is_some_and(|stat| !stat.ended);
+        let leader = family::is_child(self.process) || family::runs(self.process, self.process_start());
         if !leader {
             self.process = 0;
             self.ending.leave_stranger();

@@ -84,6 +84,8 @@ impl Link {
     }
 
     /// Takes what was said, and whether the other end is gone.
+    // Its buffer is not to be a part of the stack of whoever sleeps.
+    #[inline(never)]
     pub(crate) fn receive(&mut self) -> (Vec<Frame>, bool) {
         let mut gone = false;
         let mut chunk = [0; 4096];

@@ -4,6 +4,7 @@
 
 use crate::loader::{Checked, Settings};
 use crate::options::ValueKind;
+use crate::strings::Strings;
 use serde::{Deserialize, Serialize};
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -254,7 +255,7 @@ pub(crate) fn settings(
     directory: Option<&Bytes>,
     program: &Program,
     on_crash: OnCrash,
-    environment: Vec<Bytes>,
+    environment: Strings,
 ) -> Settings {
     let mut single = vec![
         ("name".to_owned(), name.as_bytes().to_vec()),
@@ -267,7 +268,7 @@ pub(crate) fn settings(
     single.extend(directory.cloned().map(|directory| ("directory".to_owned(), directory)));
     Settings {
         single,
-        lists: vec![("args".to_owned(), program.args.clone()), ("env".to_owned(), environment)],
+        lists: vec![("args".to_owned(), program.args.iter().collect()), ("env".to_owned(), environment)],
     }
 }
 
@@ -364,7 +365,7 @@ impl Launch {
     }
 
     /// The settings that monitors can read.
-    pub(crate) fn settings(&self, environment: Vec<Bytes>) -> Settings {
+    pub(crate) fn settings(&self, environment: Strings) -> Settings {
         let directory = self.directory.as_ref();
         settings(&self.name, self.strategy, directory, &self.program, self.policy.on_crash, environment)
     }

@@ -35,6 +35,7 @@ mod signal;
 mod spool;
 mod start;
 mod state;
+mod strings;
 mod sys;
 
 pub use attached::Attached;
@@ -64,11 +65,9 @@ const PANICKED: u8 = 101;
 pub fn main() -> u8 {
     let hidden = std::env::args_os().nth(1);
     let result = match hidden.as_deref().and_then(std::ffi::OsStr::to_str) {
-        Some(loader::helper::ARGUMENT) => return loader::helper::run(),
-        Some(conformance::ARGUMENT) => return conformance::run_child(),
         Some("pump") => pump::run().map(|never| match never {}),
         Some("daemon") => daemon::run(),
-        Some(_) | None => return cli::run(),
+        other => return no_role(other),
     };
     match result {
         Ok(status) => status,
@@ -76,7 +75,18 @@ pub fn main() -> u8 {
     }
 }
 
+/// Kept apart, so that what these need of the stack is not in use while a role sleeps.
+#[inline(never)]
+fn no_role(argument: Option<&str>) -> u8 {
+    match argument {
+        Some(loader::helper::ARGUMENT) => loader::helper::run(),
+        Some(conformance::ARGUMENT) => conformance::run_child(),
+        Some(_) | None => cli::run(),
+    }
+}
+
 #[expect(clippy::print_stderr, reason = "a role's stderr is where its parent or the next monitor reads")]
+#[inline(never)]
 fn role_failed(error: &role::RoleError) -> u8 {
     eprintln!("error: {}", loader::chain(error));
     125

@@ -39,7 +39,7 @@ pub use instance::{
 };
 pub use last_crash::LastCrash;
 pub use resolve::{ResolveError, SearchPath, Spec};
-pub use settings::Settings;
+pub use settings::{Settings, Strings};
 pub use table::{Library, Trust, open};
 
 /// How a library came to be trusted.

@@ -41,6 +41,8 @@ impl Ear {
 
     /// Takes what was said; true if a sender whom `accept` knows by pid and user said `READY=1`. A sender whom
     /// the system does not name is accepted: its address was told to the process alone.
+    // Its buffer is not to be a part of the stack of whoever sleeps.
+    #[inline(never)]
     pub(crate) fn hears_ready(&self, accept: impl Fn(i32, u32) -> bool) -> bool {
         let mut ready = false;
         let mut text = [0; 4096];

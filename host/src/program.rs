@@ -1,6 +1,7 @@
 //! The user's program: where it is, whether it can be executed, and everything an exec needs.
 
 use crate::launch::{Bytes, Program};
+use crate::strings::Strings;
 use crate::sys::spawn::c_string;
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, Read};
@@ -57,23 +58,46 @@ impl ProgramError {
 pub(crate) struct Prepared {
     pub(crate) candidates: Vec<CString>,
     pub(crate) arguments: Vec<CString>,
-    pub(crate) environment: Vec<CString>,
+    pub(crate) environment: Strings,
     pub(crate) directory: CString,
 }
 
+/// The environment of whoever starts a group, `KEY=VALUE` each.
+pub(crate) fn caller_environment() -> Strings {
+    let variable = |(key, value): (OsString, OsString)| [key.as_bytes(), b"=", value.as_bytes()].concat();
+    std::env::vars_os().map(variable).collect()
+}
+
 /// The environment of the process: the caller's as changed, without what is meant for immortal itself.
-pub(crate) fn environment(program: &Program, inherited: &[(Bytes, Bytes)]) -> Vec<(Bytes, Bytes)> {
-    let ours =
-        |key: &[u8]| key == b"NOTIFY_SOCKET" || key.starts_with(b"WATCHDOG_") || key.starts_with(b"LISTEN_");
-    let mut environment: Vec<(Bytes, Bytes)> = Vec::new();
+pub(crate) fn environment(program: &Program, inherited: &Strings) -> Strings {
+    let ours = |variable: &[u8]| {
+        let key = key_of(variable);
+        key == b"NOTIFY_SOCKET" || key.starts_with(b"WATCHDOG_") || key.starts_with(b"LISTEN_")
+    };
+    if program.env.is_empty() && !program.env_clear && !inherited.iter().any(ours) {
+        return inherited.clone();
+    }
+    let mut environment: Vec<Bytes> = Vec::new();
     if !program.env_clear {
-        environment.extend(inherited.iter().filter(|(key, _)| !ours(key)).cloned());
+        environment.extend(inherited.iter().filter(|variable| !ours(variable)).map(<[u8]>::to_vec));
     }
     for (key, value) in &program.env {
-        environment.retain(|(other, _)| other != key);
-        environment.push((key.clone(), value.clone()));
+        environment.retain(|other| key_of(other) != key);
+        environment.push([key.as_slice(), b"=", value].concat());
     }
-    environment
+    environment.into_iter().collect()
+}
+
+/// An environment with one variable set.
+pub(crate) fn with_variable(environment: &Strings, key: &[u8], value: &[u8]) -> Strings {
+    let variable = [key, b"=", value].concat();
+    environment.iter().filter(|other| key_of(other) != key).chain([variable.as_slice()]).collect()
+}
+
+/// What stands before the `=`. One at the very beginning belongs to the key.
+fn key_of(variable: &[u8]) -> &[u8] {
+    let end = variable.iter().skip(1).position(|byte| *byte == b'=').map_or(variable.len(), |at| at + 1);
+    &variable[..end]
 }
 
 /// Reads a file of `KEY=VALUE` lines.
@@ -114,12 +138,13 @@ fn absolute(program: &Program, name: &[u8]) -> PathBuf {
 }
 
 /// The paths to try, in order.
-fn candidates(program: &Program, environment: &[(Bytes, Bytes)]) -> Vec<PathBuf> {
+fn candidates(program: &Program, environment: &Strings) -> Vec<PathBuf> {
     let name = executed(program);
     if name.contains(&b'/') {
         return vec![absolute(program, name)];
     }
-    let path = environment.iter().find(|(key, _)| key == b"PATH").map_or(DEFAULT_PATH, |(_, path)| path);
+    let path =
+        environment.iter().find_map(|variable| variable.strip_prefix(b"PATH=")).unwrap_or(DEFAULT_PATH);
     let directory = Path::new(OsStr::from_bytes(&program.directory));
     path.split(|byte| *byte == b':')
         .map(|part| directory.join(OsStr::from_bytes(part)).join(OsStr::from_bytes(name)))
@@ -127,7 +152,7 @@ fn candidates(program: &Program, environment: &[(Bytes, Bytes)]) -> Vec<PathBuf>
 }
 
 /// Lays out everything an exec needs.
-pub(crate) fn prepare(program: &Program, environment: &[(Bytes, Bytes)]) -> Result<Prepared, ProgramError> {
+pub(crate) fn prepare(program: &Program, environment: &Strings) -> Result<Prepared, ProgramError> {
     let invalid = |what| move |error: io::Error| ProgramError::Invalid { what, why: error.to_string() };
     let strings = |list: Vec<OsString>| {
         list.into_iter().map(|s| c_string(s.into_vec())).collect::<io::Result<Vec<_>>>()
@@ -141,16 +166,17 @@ pub(crate) fn prepare(program: &Program, environment: &[(Bytes, Bytes)]) -> Resu
         arguments.push(OsString::from_vec(program.file.clone()));
     }
     arguments.extend(program.args.iter().map(|arg| OsString::from_vec(arg.clone())));
+    environment.c_strings().map_err(invalid("the environment"))?;
     Ok(Prepared {
         candidates: strings(paths).map_err(invalid("the program's path"))?,
         arguments: strings(arguments).map_err(invalid("an argument"))?,
-        environment: crate::role::environment_strings(environment).map_err(invalid("the environment"))?,
+        environment: environment.clone(),
         directory: c_string(program.directory.clone()).map_err(invalid("the working directory"))?,
     })
 }
 
 /// Finds out, as far as can be known without executing it, whether the program can be executed.
-pub(crate) fn verify(program: &Program, environment: &[(Bytes, Bytes)]) -> Result<(), ProgramError> {
+pub(crate) fn verify(program: &Program, environment: &Strings) -> Result<(), ProgramError> {
     if program.file.is_empty() {
         return Err(ProgramError::NotFound { program: "FILE (an empty name)".into(), searched: false });
     }
@@ -258,8 +284,8 @@ mod tests {
         }
     }
 
-    fn path(path: &str) -> Vec<(Bytes, Bytes)> {
-        vec![(b"PATH".to_vec(), path.as_bytes().to_vec())]
+    fn path(path: &str) -> Strings {
+        [format!("PATH={path}")].iter().collect()
     }
 
     #[test]
@@ -275,24 +301,24 @@ mod tests {
         let script = directory.path().join("script");
         std::fs::write(&script, "#!/nonexistent/interpreter\n").unwrap();
         let name = script.to_str().unwrap();
-        assert_eq!(verify(&program(name), &[]).unwrap_err().status(), 126);
+        assert_eq!(verify(&program(name), &Strings::default()).unwrap_err().status(), 126);
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let error = verify(&program(name), &[]).unwrap_err();
+        let error = verify(&program(name), &Strings::default()).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/interpreter is missing"), "{error}");
         std::fs::write(&script, "echo hello\n").unwrap();
-        assert_eq!(verify(&program(name), &[]).unwrap_err().status(), 126);
+        assert_eq!(verify(&program(name), &Strings::default()).unwrap_err().status(), 126);
     }
 
     #[test]
     fn changes_of_the_environment_win_and_our_own_variables_stay_out() {
         let mut changed = program("x");
         changed.env = vec![(b"A".to_vec(), b"2".to_vec()), (b"A".to_vec(), b"3".to_vec())];
-        let inherited: Vec<(Bytes, Bytes)> = ["A", "B", "NOTIFY_SOCKET", "LISTEN_FDS", "WATCHDOG_USEC"]
-            .iter()
-            .map(|key| (key.as_bytes().to_vec(), b"1".to_vec()))
-            .collect();
+        let inherited: Strings =
+            ["A=1", "B=1", "NOTIFY_SOCKET=1", "LISTEN_FDS=1", "WATCHDOG_USEC=1"].into_iter().collect();
         let environment = environment(&changed, &inherited);
-        assert_eq!(environment, [(b"B".to_vec(), b"1".to_vec()), (b"A".to_vec(), b"3".to_vec())]);
+        assert_eq!(environment.iter().collect::<Vec<_>>(), [b"B=1", b"A=3"]);
+        let environment = with_variable(&environment, b"B", b"=");
+        assert_eq!(environment.iter().collect::<Vec<_>>(), [b"A=3", b"B=="]);
     }
 }

@@ -24,10 +24,11 @@ use crate::lifecycle::{Event, Lifecycle, Phase, Timer};
 use crate::notify::Ear;
 use crate::program::Prepared;
 use crate::role::{self, Group, RoleError};
-use crate::sys::clock;
+use crate::state::Member;
 use crate::sys::family::{self, Exit};
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
+use crate::sys::{clock, memory};
 use deadline::Deadline;
 use mail::{Mail, Notice};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -45,12 +46,18 @@ const FAILED: u8 = 125;
 /// # Errors
 /// It could not even begin.
 pub(crate) fn run() -> Result<std::convert::Infallible, RoleError> {
-    let mut pump = Pump::begin(role::begin()?)?;
+    let mut pump = begin()?;
     let status = pump.live();
     // Open to the very end: the daemon kills a pump whose link is closed, and this one is to have its own exit status.
     std::mem::forget(pump.link.take());
     drop(pump);
     family::leave(status)
+}
+
+/// Kept apart and off the stack, so that what a start needs of it is not in use for the pump's whole life.
+#[inline(never)]
+fn begin() -> Result<Box<Pump>, RoleError> {
+    Ok(Box::new(Pump::begin(role::begin()?)?))
 }
 
 /// A process that was started.
@@ -139,6 +146,7 @@ impl Pump {
     }
 
     /// Waits for something to happen and turns it into events.
+    #[inline(never)]
     fn wait(&mut self) {
         let timeout = self.timeout();
         let mut fds = vec![
@@ -148,8 +156,11 @@ impl Pump {
         fds.extend(self.link.as_ref().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
         let watch = self.watch.as_ref().filter(|_| self.awaits_end());
         fds.extend(watch.map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
-        fds.extend(self.serves().then(|| self.server.poll_fds(true)).into_iter().flatten());
+        fds.extend(self.server.poll_fds(true));
         fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
+        if timeout.is_none() {
+            memory::trim_stack();
+        }
         if let Err(error) = poll(&mut fds, timeout) {
             drop(fds);
             return self.break_down(&error);
@@ -170,13 +181,15 @@ impl Pump {
         if signal {
             self.take_signals();
         }
+        // The signal may have told it already.
+        let ended = ended && self.dead.is_none();
         if ended || self.ending.is_pending() || self.is_blind() {
             self.take_children();
         }
         if link {
             self.take_frames();
         }
-        if clients && self.serves() {
+        if clients {
             self.take_wishes();
         }
         if ear {
@@ -292,6 +305,8 @@ impl Pump {
             && let Some(exit) = self.end_of_process(started.pid)
         {
             self.process_died(started, exit);
+            // Who else is there is looked at when its output is delivered, which can begin now.
+            return;
         }
         if self.dead.is_some() {
             for child in family::children() {
@@ -323,7 +338,10 @@ impl Pump {
     }
 
     fn end_of_process(&self, pid: i32) -> Option<Exit> {
-        if self.adopted { family::end_of_stranger(pid, self.watch.as_ref()) } else { family::end_of(pid) }
+        if !self.adopted {
+            return family::end_of(pid);
+        }
+        family::end_of_stranger(pid, self.group.page.started(Member::Process), self.watch.as_ref())
     }
 
     fn process_died(&mut self, started: Started, exit: Exit) {
@@ -413,12 +431,6 @@ impl Pump {
         if ear.hears_ready(is_ours) {
             self.events.push_back(Event::Ready);
         }
-    }
-
-    /// Whether this pump answers clients. What one asks of a pump that has made way might come too late for the other
-    /// one, which has looked at the page by then; who is not answered asks that one, or the daemon.
-    fn serves(&self) -> bool {
-        self.lifecycle.phase() != Phase::StandingBy
     }
 
     fn take_wishes(&mut self) {

@@ -4,7 +4,8 @@ use crate::crash::Crash;
 use crate::launch::{FORMAT, Launch, number};
 use crate::places::GroupFiles;
 use crate::state::{Member, Page};
-use crate::sys::{family, fd, signals, socket, spawn};
+use crate::strings::Strings;
+use crate::sys::{environment, family, fd, memory, signals, socket, spawn};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::fs::File;
@@ -78,8 +79,9 @@ pub(crate) struct Group {
     _reserved: Vec<OwnedFd>,
     /// A pump whose monitors are new by a reload: the set-up before, until they are ready.
     pub(crate) before: Option<Before>,
-    /// Environment of this role, as it was inherited: what a monitor sets later does not spread.
-    pub(crate) environment: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Environment of this role, as it was inherited: what a monitor sets later does not spread. Not kept where
+    /// there are no monitors.
+    environment: Option<Strings>,
     /// What this role alone was given, by number.
     inherited: Vec<Option<OwnedFd>>,
 }
@@ -93,13 +95,13 @@ pub(crate) struct Before {
 
 /// Begins the life of a role: signals blocked, descriptors taken over, log and name set.
 pub(crate) fn begin() -> Result<Group, RoleError> {
+    memory::share_heap();
     attempt("block signals", signals::block_all())?;
     attempt("restore signals", signals::restore_defaults())?;
     // All at once and before anything else opens a descriptor, which might get a number of the table.
     let mut inherited: Vec<Option<OwnedFd>> =
         (0..=number::LAST).map(|n| (n > 2).then(|| fd::adopt(n))?).collect();
     family::name_process();
-    let environment = std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect();
     receive_the_rest(&mut inherited)?;
     let mut take =
         |number: RawFd| usize::try_from(number).ok().and_then(|index| inherited.get_mut(index)?.take());
@@ -148,7 +150,7 @@ pub(crate) fn begin() -> Result<Group, RoleError> {
         crash,
         _reserved: reserved,
         before,
-        environment,
+        environment: None,
         inherited,
     })
 }
@@ -170,6 +172,10 @@ fn receive_the_rest(inherited: &mut [Option<OwnedFd>]) -> Result<(), RoleError> 
         }
     }
     Ok(())
+}
+
+fn own_environment() -> Strings {
+    Strings::copy(environment::variables())
 }
 
 fn page_of(fd: &OwnedFd) -> io::Result<Page> {
@@ -206,6 +212,11 @@ impl Group {
     /// Takes a descriptor that this role alone was given, if it was.
     pub(crate) fn take(&mut self, number: RawFd) -> Option<OwnedFd> {
         self.inherited.get_mut(usize::try_from(number).ok()?)?.take()
+    }
+
+    /// Keeps this role's environment as it is now.
+    pub(crate) fn keep_environment(&mut self) -> &Strings {
+        self.environment.get_or_insert_with(own_environment)
     }
 
     /// The group's directory, or the temporary one if it has none.
@@ -287,7 +298,7 @@ impl Group {
             role,
             name: &self.launch.name,
             executable,
-            environment: &self.environment,
+            environment: &self.environment.clone().unwrap_or_else(own_environment),
             page: Some(self.page),
         };
         launching.start(descriptors, extra.stderr, extra.detached)
@@ -332,7 +343,7 @@ impl Group {
         own: Vec<(BorrowedFd<'_>, RawFd)>,
     ) -> io::Error {
         let execute = || -> io::Result<std::convert::Infallible> {
-            let environment = environment_strings(&self.environment)?;
+            let environment = self.environment.clone().unwrap_or_else(own_environment);
             let executable = spawn::c_string(executable.as_os_str().as_bytes())?;
             let words = ["immortal", Role::Daemon.name(), &self.launch.name];
             let arguments: Vec<CString> =
@@ -345,7 +356,7 @@ impl Group {
             descriptors.push((null.as_fd(), 2));
             nix::unistd::chdir("/")?;
             fd::place(&descriptors)?;
-            Ok(nix::unistd::execve(&executable, &arguments, &environment)?)
+            Ok(nix::unistd::execve(&executable, &arguments, &environment.c_strings()?)?)
         };
         match execute() {
             Ok(never) => match never {},
@@ -359,7 +370,7 @@ pub(crate) struct Launching<'a> {
     pub(crate) role: Role,
     pub(crate) name: &'a str,
     pub(crate) executable: PathBuf,
-    pub(crate) environment: &'a [(Vec<u8>, Vec<u8>)],
+    pub(crate) environment: &'a Strings,
     /// The group's page, if there is one already.
     pub(crate) page: Option<Page>,
 }
@@ -380,7 +391,7 @@ impl Launching<'_> {
         let words = ["immortal", self.role.name(), self.name];
         let arguments: Vec<CString> =
             words.iter().map(|word| spawn::c_string(*word)).collect::<Result<_, _>>()?;
-        let environment = environment_strings(self.environment)?;
+        let environment = self.environment.c_strings()?;
         let member = self.role.member();
         let child = spawn::Child {
             candidates: &candidates,
@@ -405,9 +416,4 @@ impl Launching<'_> {
         }
         Ok(pid)
     }
-}
-
-/// Turns pairs into `KEY=VALUE` strings.
-pub(crate) fn environment_strings(environment: &[(Vec<u8>, Vec<u8>)]) -> io::Result<Vec<CString>> {
-    environment.iter().map(|(key, value)| spawn::c_string([key.as_slice(), b"=", value].concat())).collect()
 }

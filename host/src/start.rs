@@ -12,6 +12,7 @@ use crate::options::{OptionError, RawOption};
 use crate::places::PlaceError;
 use crate::privileges::{PrivilegeError, Privileges};
 use crate::program::{self, ProgramError};
+use crate::strings::Strings;
 use crate::sys::signals::{self, Signals};
 use launching::{FirstRole, Verified};
 use nix::sys::signal::Signal;
@@ -402,7 +403,7 @@ impl Start {
         let directory = self.working_directory.take().unwrap_or_else(|| caller.clone());
         self.program.caller_directory = caller.clone().into_os_string().into_vec();
         self.program.directory = directory.into_os_string().into_vec();
-        let environment = program::environment(&self.program, &inherited_environment());
+        let environment = program::environment(&self.program, &program::caller_environment());
         let executable = match self.executable.take() {
             Some(path) => path,
             None => find_executable().ok_or(StartError::NoExecutable)?,
@@ -420,7 +421,7 @@ impl Start {
         name: &str,
         caller: &Path,
         executable: &Path,
-        environment: &[(Vec<u8>, Vec<u8>)],
+        environment: &Strings,
     ) -> Result<Wanted, StartError> {
         if self.monitors.is_empty() {
             self.monitors.push("log".into());
@@ -428,12 +429,18 @@ impl Start {
         let specs = self.monitors.iter().map(|monitor| Spec::parse(monitor)).collect::<Result<Vec<_>, _>>();
         let options = self.options.iter().map(|option| RawOption::parse(option));
         let options = options.collect::<Result<Vec<_>, OptionError>>();
-        let list = environment.iter().map(|(key, value)| [key.as_slice(), b"=", value].concat()).collect();
         Ok(Wanted {
             specs: specs.map_err(CheckError::from)?,
             options: options.map_err(CheckError::from)?,
             search: SearchPath::from_environment(&self.monitor_path, caller, executable),
-            settings: settings(name, self.strategy, None, &self.program, self.policy.on_crash, list),
+            settings: settings(
+                name,
+                self.strategy,
+                None,
+                &self.program,
+                self.policy.on_crash,
+                environment.clone(),
+            ),
         })
     }
 
@@ -463,7 +470,7 @@ impl Start {
         }
         self.program.caller_directory = caller.clone().into_os_string().into_vec();
         self.program.directory = directory.into_os_string().into_vec();
-        let inherited = inherited_environment();
+        let inherited = program::caller_environment();
         self.privileges.apply(&mut self.program)?;
         let environment = program::environment(&self.program, &inherited);
         program::prepare(&self.program, &environment)?;
@@ -527,10 +534,6 @@ impl Judged {
         self.group.launch.monitors = monitors;
         Ok(leftovers)
     }
-}
-
-fn inherited_environment() -> Vec<(Vec<u8>, Vec<u8>)> {
-    std::env::vars_os().map(|(key, value)| (key.into_vec(), value.into_vec())).collect()
 }
 
 /// The name as given, if it is one.

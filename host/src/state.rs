@@ -248,9 +248,9 @@ impl Page {
         });
     }
 
-    /// Whether it is noted when a member started, by which it is told from a stranger with its pid.
-    pub(crate) fn is_start_noted(self, member: Member) -> bool {
-        self.get(member.words().1) != 0
+    /// When a member started, by which it is told from a stranger with its pid; 0: it is not noted.
+    pub(crate) fn started(self, member: Member) -> u64 {
+        self.get(member.words().1)
     }
 
     /// Forgets a member's start time before a child writes its own pid into the slot.

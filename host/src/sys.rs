@@ -6,11 +6,13 @@
 pub(crate) mod clock;
 pub(crate) mod copy;
 pub(crate) mod entry;
+pub(crate) mod environment;
 pub(crate) mod family;
 pub(crate) mod fd;
 pub(crate) mod file_watch;
 pub(crate) mod guard;
 pub(crate) mod limits;
+pub(crate) mod memory;
 pub(crate) mod page;
 pub(crate) mod poll;
 pub(crate) mod signals;

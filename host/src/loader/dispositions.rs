@@ -7,14 +7,18 @@
 
 use std::mem::MaybeUninit;
 
+/// More than the highest number of a signal.
+const NUMBERS: usize = 65;
+
 /// The dispositions of all signals at one moment.
 pub struct Dispositions {
-    actions: Vec<(i32, libc::sigaction)>,
+    /// By number. No `Vec`: ten kilobytes that are freed later would leave a hole below what a library allocates.
+    actions: [Option<libc::sigaction>; NUMBERS],
 }
 
 impl std::fmt::Debug for Dispositions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dispositions").field("signals", &self.actions.len()).finish()
+        f.debug_struct("Dispositions").field("signals", &self.actions.iter().flatten().count()).finish()
     }
 }
 
@@ -22,26 +26,30 @@ impl Dispositions {
     /// Takes them.
     #[must_use]
     pub fn snapshot() -> Self {
-        let signals =
-            (1..=last_signal()).filter(|&signal| signal != libc::SIGKILL && signal != libc::SIGSTOP);
-        Self { actions: signals.filter_map(|signal| Some((signal, current(signal)?))).collect() }
+        let mut actions = [None; NUMBERS];
+        for (signal, action) in (0..=last_signal()).zip(&mut actions) {
+            if !matches!(signal, 0 | libc::SIGKILL | libc::SIGSTOP) {
+                *action = current(signal);
+            }
+        }
+        Self { actions }
     }
 
     /// Puts them back, and names the signals that had been changed since.
     #[must_use = "the changed signals are worth a warning"]
     pub fn restore(&self) -> Vec<String> {
         let mut changed = Vec::new();
-        for (signal, before) in &self.actions {
-            let Some(now) = current(*signal) else { continue };
+        for (signal, before) in (0..).zip(&self.actions) {
+            let (Some(before), Some(now)) = (before, current(signal)) else { continue };
             if same(before, &now) {
                 continue;
             }
-            changed.push(signal_name(*signal));
+            changed.push(signal_name(signal));
             // SAFETY: `before` is what sigaction itself returned for this signal in this process, so its
             // handler is a function that is still there: libraries are never unloaded.
-            let failed = unsafe { libc::sigaction(*signal, before, std::ptr::null_mut()) } != 0;
+            let failed = unsafe { libc::sigaction(signal, before, std::ptr::null_mut()) } != 0;
             if failed {
-                log::warn!("unable to restore the handling of {}", signal_name(*signal));
+                log::warn!("unable to restore the handling of {}", signal_name(signal));
             }
         }
         changed

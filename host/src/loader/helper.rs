@@ -6,29 +6,17 @@
 //! more: the command does so, which has one thread; another program that starts a group is not ours to copy. Only the token that the parent made up, coming back, is success: a library
 //! whose code calls `exit(0)` has not passed. Nothing of the helper outlives the exchange.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 mod child;
 pub(crate) mod confine;
 mod exchange;
 mod parent;
+mod process;
 pub(crate) mod wire;
 
 pub use child::run;
 pub(super) use exchange::exchange;
 pub(super) use parent::{Failure, Helper};
-
-/// This process is the command.
-static COPIES: AtomicBool = AtomicBool::new(false);
-
-/// From now on helpers are copies of this process, as long as it has one thread.
-pub(crate) fn allow_copies() {
-    COPIES.store(true, Ordering::Relaxed);
-}
-
-fn may_be_copied() -> bool {
-    COPIES.load(Ordering::Relaxed)
-}
+pub(crate) use process::{allow_copies, dismiss_reserve, keep_one_in_reserve};
 
 /// The one argument of the helper process; `main` passes it on to [`run`] before it looks at anything else.
 pub const ARGUMENT: &str = "check-monitor";

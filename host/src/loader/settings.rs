@@ -1,5 +1,7 @@
 //! The settings that a monitor can read: those with one value, and lists.
 
+pub use crate::strings::Strings;
+
 use serde::{Deserialize, Serialize};
 
 /// Settings of a group as its monitors see them. Values are bytes.
@@ -8,7 +10,7 @@ pub struct Settings {
     /// `name`, `strategy`, `exec`, `file`, `cwd`, as far as there is one.
     pub single: Vec<(String, Vec<u8>)>,
     /// `args` and `env` (`KEY=VALUE` each).
-    pub lists: Vec<(String, Vec<Vec<u8>>)>,
+    pub lists: Vec<(String, Strings)>,
 }
 
 impl std::fmt::Debug for Settings {
@@ -39,13 +41,13 @@ impl Settings {
     #[must_use]
     pub fn at(&self, key: &[u8], index: usize) -> Option<&[u8]> {
         match self.list(key) {
-            Some(values) => values.get(index).map(Vec::as_slice),
+            Some(values) => values.get(index),
             None => self.get(key).filter(|_| index == 0),
         }
     }
 
-    fn list(&self, key: &[u8]) -> Option<&[Vec<u8>]> {
-        self.lists.iter().find(|(name, _)| name.as_bytes() == key).map(|(_, values)| values.as_slice())
+    fn list(&self, key: &[u8]) -> Option<&Strings> {
+        self.lists.iter().find(|(name, _)| name.as_bytes() == key).map(|(_, values)| values)
     }
 }
 
@@ -57,7 +59,7 @@ mod tests {
     fn single_values_and_lists_are_told_apart() {
         let settings = Settings {
             single: vec![("name".into(), b"web".to_vec())],
-            lists: vec![("args".into(), vec![b"-x".to_vec(), b"\xff".to_vec()])],
+            lists: vec![("args".into(), [&b"-x"[..], b"\xff"].into_iter().collect())],
         };
         assert_eq!(settings.get(b"name"), Some(&b"web"[..]));
         assert_eq!(settings.get(b"args"), None);

@@ -52,7 +52,8 @@ impl Library {
 pub enum Trust {
     /// Nothing is known: the layout of a Rust monitor is compared.
     Unknown,
-    /// The same file has been compared before; it came in by this door.
+    /// The same file has been compared before; it came in by this door. What options it declares is not asked
+    /// again: neither side keeps them for the life of the pump.
     Checked(Door),
 }
 
@@ -179,7 +180,10 @@ pub fn open(path: &Path, trust: Trust) -> Result<Library, TableError> {
         about: text(table.about).unwrap_or_default(),
         api_version,
         door,
-        options: declared(table),
+        options: match trust {
+            Trust::Unknown => declared(table),
+            Trust::Checked(_) => None,
+        },
     };
     Ok(Library { table, description: Box::leak(Box::new(description)) })
 }

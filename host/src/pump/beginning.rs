@@ -16,6 +16,7 @@ use crate::program;
 use crate::role::{self, Group, RoleError, attempt};
 use crate::spool::SPOOL_BYTES;
 use crate::state::Member;
+use crate::strings::Strings;
 use crate::sys::signals::Signals;
 use crate::sys::{clock, family, fd, limits};
 use nix::sys::signal::Signal;
@@ -23,6 +24,9 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Given by us and not by `RUST_MIN_STACK` of whoever started the group.
+const RELAY_STACK_BYTES: usize = 2 << 20;
 
 impl Pump {
     pub(super) fn begin(mut group: Group) -> Result<Self, RoleError> {
@@ -47,14 +51,15 @@ impl Pump {
         if let Some(soft) = file_size {
             restore_file_size(&mut group.launch.program, soft);
         }
-        let mut environment = program::environment(&group.launch.program, &group.environment);
+        let inherited = group.keep_environment().clone();
+        let mut environment = program::environment(&group.launch.program, &inherited);
         let ear = match group.launch.policy.ready_within {
             Some(_) => Some(attempt("listen for readiness", Ear::open(&group.directory()))?),
             None => None,
         };
         if let Some(ear) = &ear {
-            environment.retain(|(key, _)| key != b"NOTIFY_SOCKET");
-            environment.push((b"NOTIFY_SOCKET".to_vec(), ear.address().as_encoded_bytes().to_vec()));
+            let address = ear.address();
+            environment = program::with_variable(&environment, b"NOTIFY_SOCKET", address.as_encoded_bytes());
         }
         let prepared = program::prepare(&group.launch.program, &environment)
             .map_err(|error| RoleError::System("lay out the program", std::io::Error::other(error)))?;
@@ -78,7 +83,8 @@ impl Pump {
         let mail = attempt("make the letter boxes", Mail::new(group.launch.monitors.len() + 1, group.page))?;
         let mail = Arc::new(mail);
         let start = relay_start(&mut group, &mail, &environment, kept.as_ref())?;
-        let thread = std::thread::Builder::new().name("relay".into()).spawn(move || relay::run(start));
+        let thread = std::thread::Builder::new().name("relay".into()).stack_size(RELAY_STACK_BYTES);
+        let thread = thread.spawn(move || relay::run(start));
         attempt("start the relay", thread)?;
         let page = group.page;
         let inherited = Inherited {
@@ -97,7 +103,7 @@ impl Pump {
         let mut ending = Ending::new(group.launch.policy.stop_signal);
         let (process, watch) = match kept {
             Some(Kept { started, watch }) => {
-                ending.take_stranger(started.pid);
+                ending.take_stranger(started.pid, page.started(Member::Process));
                 (Some(started), watch)
             }
             None => (None, None),
@@ -166,10 +172,11 @@ impl Kept {
         let ran = Duration::from_nanos(clock::monotonic_ns().saturating_sub(page.since_monotonic_ns()));
         let at = Instant::now().checked_sub(ran).unwrap_or_else(Instant::now);
         // One that was being executed when the pump died has written no more than its number.
-        if !page.is_start_noted(Member::Process) && family::runs(pid, 0) {
+        if page.started(Member::Process) == 0 && family::runs(pid, 0) {
             page.set_member(Member::Process, pid);
         }
-        Some(Self { started: Started { pid, at }, watch: watch.or_else(|| family::watch(pid)) })
+        let watch = watch.or_else(|| family::watch_started(pid, page.started(Member::Process)));
+        Some(Self { started: Started { pid, at }, watch })
     }
 }
 
@@ -177,7 +184,7 @@ impl Kept {
 fn relay_start(
     group: &mut Group,
     mail: &Arc<Mail>,
-    environment: &[(Vec<u8>, Vec<u8>)],
+    environment: &Strings,
     kept: Option<&Kept>,
 ) -> Result<relay::Start, RoleError> {
     let page = group.page;
@@ -213,11 +220,10 @@ fn relay_start(
     };
     let intake = Intake::new(streams, group.open_recent(), spool, page.delivery());
     let intake = attempt("go on with what was taken from the streams", intake)?;
-    let environment = environment.iter().map(|(key, value)| [key.as_slice(), b"=", value].concat()).collect();
     Ok(relay::Start {
         mail: Arc::clone(mail),
         page,
-        settings: Arc::new(launch.settings(environment)),
+        settings: Arc::new(launch.settings(environment.clone())),
         monitors: launch.monitors.clone(),
         aside: page.aside(),
         executable: role::own_executable(),

@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 impl Pump {
+    #[inline(never)]
     pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             log::debug!("{action:?}");
@@ -48,8 +49,9 @@ impl Pump {
             }
             Action::Clear { everyone } => {
                 self.take_children();
-                self.ending.clear(pid, everyone);
-                self.look_at_ending();
+                if self.ending.clear_ended(pid, everyone) {
+                    self.events.push_back(Event::Cleared { everyone });
+                }
             }
             Action::Reap => self.reap(),
             Action::Arm(timer, span) => self.timers[timer as usize] = Instant::now().checked_add(span),
@@ -118,10 +120,11 @@ impl Pump {
             // Before it runs: this pump may be killed before the next line.
             page.process_started(again);
         }
+        let environment = self.prepared.environment.c_strings().expect("it was looked through at the start");
         let child = spawn::Child {
             candidates: &self.prepared.candidates,
             arguments: &self.prepared.arguments,
-            environment: &self.prepared.environment,
+            environment: &environment,
             descriptors: vec![(self.stdin.as_fd(), 0), (stdout.as_fd(), 1), (stderr.as_fd(), 2)],
             directory: Some(&self.prepared.directory),
             identity: program.identity.as_ref(),

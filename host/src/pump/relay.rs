@@ -21,7 +21,7 @@ use crate::loader::{
 };
 use crate::recent::CHUNK_BYTES;
 use crate::state::{Page, is_aside};
-use crate::sys::{clock, fd};
+use crate::sys::{clock, fd, memory};
 use immortal_monitor_api::abi;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
@@ -120,10 +120,13 @@ struct Relay {
     gather: Duration,
     grown: [bool; 2],
     crash: Option<super::crash_file::CrashFile>,
+    trimmed: bool,
 }
 
 impl Relay {
     /// Loads and sets up every monitor, waits until all are ready, and delivers what was left in the streams.
+    // Kept apart, so that what it needs of the stack is not in use for ever.
+    #[inline(never)]
     fn prepare(start: Start) -> Result<Self, Failure> {
         let Start { mail, page, settings, monitors, executable, intake, sinks, .. } = start;
         let mut relay = Self {
@@ -134,6 +137,7 @@ impl Relay {
             gather: GATHER,
             grown: [false; 2],
             crash: start.crash,
+            trimmed: false,
             mail,
             sinks,
         };
@@ -259,6 +263,7 @@ impl Relay {
                 Took::Little => self.sleep(Some(self.gather), false)?,
                 Took::Nothing => {
                     self.idle()?;
+                    self.trim();
                     self.sleep(None, true)?;
                 }
             }
@@ -344,6 +349,14 @@ impl Relay {
             crash.trim();
         }
         Ok(())
+    }
+
+    /// Before the first sleep, gives back what only the start needed. Not again: the monitors' memory may be large.
+    fn trim(&mut self) {
+        if !std::mem::replace(&mut self.trimmed, true) {
+            memory::trim_heap();
+            memory::trim_stack();
+        }
     }
 
     /// Reads each stream once.

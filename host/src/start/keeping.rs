@@ -4,6 +4,7 @@ use super::StartError;
 use crate::delivery::MOST_MONITORS;
 use crate::launch::{Policy, Strategy};
 use crate::spool::{self, SPOOL_BYTES};
+use crate::sys::limits;
 use nix::sys::resource::{Resource, getrlimit};
 use std::os::fd::OwnedFd;
 
@@ -47,20 +48,10 @@ pub(super) fn spool(
     if most < SPOOL_BYTES as u64 {
         return Err(refuse(&format!("files may not be larger than {most} bytes here (ulimit -f)")));
     }
-    let spool = limited(spool::create);
+    let spool = limits::with_files_of(SPOOL_BYTES as u64, spool::create);
     let spool =
         spool.map_err(|error| refuse(&format!("this system cannot hold a process's output: {error}")))?;
     Ok(Some(spool))
-}
-
-/// Runs something with the limit of file sizes out of the way.
-fn limited<T>(run: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
-    let before = crate::sys::limits::allow_files_of(SPOOL_BYTES as u64)?;
-    let result = run();
-    if let Some(before) = before {
-        crate::sys::limits::set_file_size(before)?;
-    }
-    result
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::loader::{self, chain};
 use crate::places::{self, GroupFiles, PlaceError};
 use crate::role::{Launching, Role, STDERR};
 use crate::state::{Member, Page};
+use crate::strings::Strings;
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
 use crate::sys::{family, fd, socket};
@@ -27,7 +28,7 @@ pub(super) struct Verified {
     pub(super) launch: Launch,
     pub(super) relay: bool,
     pub(super) executable: PathBuf,
-    pub(super) inherited: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) inherited: Strings,
     /// Where the output of a process that is kept is held.
     pub(super) spool: Option<OwnedFd>,
 }

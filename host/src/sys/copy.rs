@@ -6,24 +6,30 @@
 #![expect(unsafe_code, reason = "fork has no safe form")]
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 /// Exit status of a copy that panicked.
 const PANICKED: u8 = 101;
 
-/// Tells whether this process can be copied: the system says that it has one thread, and it runs this file.
+/// Tells whether this process runs that file: whether a copy of it is what executing the file would give.
+pub(crate) fn is_of(executable: &Path) -> bool {
+    let own = Path::new("/proc/self/exe");
+    let file = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    executable == own || file(executable).is_some_and(|file_of| file(own) == Some(file_of))
+}
+
+/// Tells whether this process can be copied: the system says that it has one thread.
 #[cfg(linux_path)]
-pub(crate) fn is_possible(executable: &std::path::Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    // A directory has one link more than directories in it, and one more for its name.
-    let has_one_thread = std::fs::metadata("/proc/self/task").is_ok_and(|threads| threads.nlink() == 3);
-    let file = |path: &std::path::Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    has_one_thread && file(executable).is_some_and(|own| file("/proc/self/exe".as_ref()) == Some(own))
+pub(crate) fn is_possible() -> bool {
+    // A directory has one link for its name, one for itself, and one for each directory in it.
+    std::fs::metadata("/proc/self/task").is_ok_and(|threads| threads.nlink() == 3)
 }
 
 /// Nobody tells how many threads there are.
 #[cfg(portable_path)]
-pub(crate) fn is_possible(_executable: &std::path::Path) -> bool {
+pub(crate) fn is_possible() -> bool {
     false
 }
 
@@ -49,7 +55,7 @@ mod tests {
     fn a_process_with_more_threads_cannot_be_copied() {
         let (end, wait) = std::sync::mpsc::channel::<()>();
         let other = std::thread::spawn(move || wait.recv());
-        assert!(!super::is_possible("/proc/self/exe".as_ref()));
+        assert!(!super::is_possible());
         drop(end);
         assert!(other.join().unwrap().is_err());
     }

@@ -113,33 +113,36 @@ pub(crate) fn end_of(pid: i32) -> Option<Exit> {
 }
 
 /// How a process that is not a child of this one has ended, if it has. It is a zombie while the daemon or init has not
-/// reaped it; after that its pidfd, opened while it lived, knows (Linux 6.15). Otherwise nobody does.
+/// reaped it; after that its pidfd, opened while it lived, knows (Linux 6.15). Otherwise nobody does. `started`: its
+/// start time, if that is known, for another process may have its pid by now.
 #[cfg(linux_path)]
-pub(crate) fn end_of_stranger(pid: i32, watch: Option<&OwnedFd>) -> Option<Exit> {
+pub(crate) fn end_of_stranger(pid: i32, started: u64, watch: Option<&OwnedFd>) -> Option<Exit> {
     if is_child(pid) {
         return peek(pid);
     }
-    if !has_ended(pid, watch) {
+    if !has_ended(pid, started, watch) {
         return None;
     }
+    let is_it = || stat(pid).is_some_and(|stat| started == 0 || stat.started == started);
     // Whoever reaps it does so between any two of these looks.
-    let status = watch.and_then(status_of_pidfd).or_else(|| status_of_zombie(pid));
+    let zombie = || is_it().then(|| status_of_zombie(pid)).flatten();
+    let status = watch.and_then(status_of_pidfd).or_else(zombie);
     let status = status.or_else(|| watch.and_then(status_of_pidfd));
     Some(status.map_or_else(Exit::default, Exit::of_status))
 }
 
 /// Nothing is kept where there are no memory files.
 #[cfg(portable_path)]
-pub(crate) fn end_of_stranger(pid: i32, watch: Option<&OwnedFd>) -> Option<Exit> {
-    let _ = watch;
+pub(crate) fn end_of_stranger(pid: i32, started: u64, watch: Option<&OwnedFd>) -> Option<Exit> {
+    let _ = (started, watch);
     end_of(pid)
 }
 
 #[cfg(linux_path)]
-fn has_ended(pid: i32, watch: Option<&OwnedFd>) -> bool {
+fn has_ended(pid: i32, started: u64, watch: Option<&OwnedFd>) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
-    let Some(watch) = watch else { return !runs(pid, 0) };
+    let Some(watch) = watch else { return !runs(pid, started) };
     let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].any() == Some(true)
 }
@@ -201,6 +204,13 @@ pub(crate) fn watch(pid: i32) -> Option<OwnedFd> {
         let _ = pid;
         None
     }
+}
+
+/// The same for a process that may be gone, and its pid be another one's: 0 if its start time is not known.
+pub(crate) fn watch_started(pid: i32, started: u64) -> Option<OwnedFd> {
+    let watch = watch(pid)?;
+    // Looked at when the descriptor is there already: what has this start time now is what was opened.
+    stat(pid).is_some_and(|stat| started == 0 || stat.started == started).then_some(watch)
 }
 
 /// Reaps this child if it has ended.

@@ -69,7 +69,8 @@ pub(crate) fn null() -> io::Result<OwnedFd> {
 pub(crate) fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
     use std::io::Write;
     let mut file = unlinked()?;
-    file.write_all(bytes)?;
+    // The message of a pump may be longer than the files that the caller of `start` allowed himself.
+    super::limits::with_files_of(bytes.len() as u64, || file.write_all(bytes))?;
     #[cfg(linux_path)]
     fcntl(&file, FcntlArg::F_ADD_SEALS(nix::fcntl::SealFlag::all()))?;
     Ok(file.into())
@@ -148,6 +149,12 @@ pub(crate) fn path_of(fd: impl AsFd) -> PathBuf {
 /// process that is about to execute another program: all are left open over that, and so are the standard ones, and
 /// no others.
 pub(crate) fn place(descriptors: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<()> {
+    // What other threads, which a monitor may have, open from now on gets no number here.
+    #[cfg(linux_path)]
+    // SAFETY: unshare takes a number. This thread has a copy of the table then, in which all descriptors are the same.
+    if let Err(error) = Errno::result(unsafe { libc::unshare(libc::CLONE_FILES) }) {
+        log::debug!("taking a table of descriptors of its own: {error}");
+    }
     let park = |(fd, number): &(BorrowedFd<'_>, RawFd)| {
         let parked = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(PARKED))?;
         // SAFETY: the kernel has just made this descriptor for us alone.

@@ -71,7 +71,8 @@ fn bar(start: NonNull<u8>, length: usize) -> io::Result<()> {
     }
 }
 
-fn page_bytes() -> usize {
+/// Size of a page.
+pub(crate) fn page_bytes() -> usize {
     let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
     size.and_then(|size| usize::try_from(size).ok()).unwrap_or(1 << 16)
 }

@@ -23,7 +23,7 @@ pub(crate) struct Child<'a> {
     /// Arguments, the zeroth included.
     pub(crate) arguments: &'a [CString],
     /// The whole environment.
-    pub(crate) environment: &'a [CString],
+    pub(crate) environment: &'a [&'a CStr],
     /// Descriptors and the numbers they get. All others are closed.
     pub(crate) descriptors: Vec<(BorrowedFd<'a>, RawFd)>,
     /// Working directory; none: unchanged.
@@ -127,8 +127,8 @@ struct Plan<'a> {
     report: RawFd,
 }
 
-fn terminated(strings: &[CString]) -> Vec<*const c_char> {
-    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+fn terminated(strings: &[impl AsRef<CStr>]) -> Vec<*const c_char> {
+    strings.iter().map(|string| string.as_ref().as_ptr()).chain([std::ptr::null()]).collect()
 }
 
 impl<'a> Plan<'a> {

@@ -486,13 +486,15 @@ impl LogFile {
     /// Takes note of the last line of what was written.
     fn ends_with(&mut self, written: &[u8], source: Option<Source>) {
         let stamp_bytes = self.stamp_bytes;
+        // No search for what is seen at once: the first search of a process asks the processor what it can, which
+        // takes longer than all else that is done before the first process is spawned.
+        if written.ends_with(b"\n") {
+            self.line = Line::Ended;
+            (self.begun_bytes, self.begun_stamp_bytes) = (0, 0);
+            return;
+        }
         let unfinished = match memrchr(b'\n', written) {
             _ if written.is_empty() => return,
-            Some(end) if end + 1 == written.len() => {
-                self.line = Line::Ended;
-                (self.begun_bytes, self.begun_stamp_bytes) = (0, 0);
-                return;
-            }
             Some(end) => written.len() - end - 1,
             None => written.len(),
         };

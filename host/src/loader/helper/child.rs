@@ -64,10 +64,10 @@ fn complain(text: &str) -> u8 {
 }
 
 fn serve(mut channel: &UnixStream) -> io::Result<()> {
+    reply(&Reply::Begun)?;
     let Some(Request::Describe { path, label, max_level }) = receive(&mut channel)? else { return Ok(()) };
     let max_level = LevelFilter::iter().nth(max_level).unwrap_or(LevelFilter::Warn);
     crate::logging::divert(&Forward, max_level);
-    reply(&Reply::Begun)?;
     let path = PathBuf::from(std::ffi::OsString::from_vec(path));
     let library = match load(&path) {
         Ok((library, identity)) => {

@@ -4,27 +4,18 @@ use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use log::{Level, LevelFilter};
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::{Pid, setpgid};
-
+use super::process::{self, Begun, Process};
 use super::wire::{Reply, Request, frame, unframe};
-use super::{ARGUMENT, child, may_be_copied};
 use crate::loader::dispositions::signal_name;
 use crate::loader::{Description, Identity, Settings, one_line};
 use crate::options::OptionValue;
-use crate::sys::family::{self, Exit};
-use crate::sys::{copy, fd};
+use crate::sys::family::Exit;
+use log::{Level, LevelFilter};
 
 /// How long a library may take in all. A little less than the ten seconds within which it is refused, so that
 /// killing and telling fit in.
@@ -72,9 +63,9 @@ enum Phase {
 #[derive(Debug)]
 pub(in crate::loader) struct Helper {
     label: String,
-    pid: i32,
-    /// How it ended; from then on its number is not its own any more.
-    ended: Option<Exit>,
+    process: Process,
+    /// How the process ended, once it has.
+    ended: Exit,
     pub(super) channel: UnixStream,
     pub(super) stderr: Option<File>,
     said: Vec<u8>,
@@ -95,19 +86,12 @@ impl Helper {
         (label, library): (&str, &Path),
         max_level: LevelFilter,
     ) -> io::Result<Self> {
-        let (channel, theirs) = UnixStream::pair()?;
-        channel.set_nonblocking(true)?;
         let deadline = Instant::now() + LIMIT;
-        let (stderr, their_stderr) = fd::pipe()?;
-        let pid = if may_be_copied() && copy::is_possible(executable) {
-            start_copy(theirs.into(), their_stderr, directory)?
-        } else {
-            execute(executable, theirs.into(), their_stderr, directory)?
-        };
+        let Begun { process, channel, stderr } = process::begin(executable, directory)?;
         let mut helper = Self {
             label: label.to_owned(),
-            pid,
-            ended: None,
+            process,
+            ended: Exit::default(),
             channel,
             stderr: Some(stderr.into()),
             said: Vec::new(),
@@ -118,9 +102,6 @@ impl Helper {
             token: token(),
             described: None,
         };
-        if let Some(stderr) = &helper.stderr {
-            fcntl(stderr, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        }
         let path = library.as_os_str().as_bytes().to_vec();
         helper.post(&Request::Describe { path, label: label.to_owned(), max_level: max_level as usize })?;
         Ok(helper)
@@ -228,17 +209,16 @@ impl Helper {
     /// The helper's end of the channel is closed: it has ended, or something in it has closed all it could. In
     /// both cases it is killed; that changes nothing about the status of a process that is ending already.
     fn ended(&mut self) -> Failure {
-        self.kill();
-        self.ended = family::wait(self.pid).or(Some(Exit::default()));
+        self.ended = self.process.end();
         self.tell()
     }
 
     /// The time is over.
     pub(super) fn late(&mut self) -> Failure {
-        self.kill();
-        if family::peek(self.pid).is_some_and(|exit| exit.signal != Some(libc::SIGKILL)) {
+        self.ended = self.process.end();
+        if self.ended.signal != Some(libc::SIGKILL) {
             // It had ended before, and what it started keeps the channel open.
-            return self.ended();
+            return self.tell();
         }
         self.load(format!("it did not finish within 10 s {}", self.doing()))
     }
@@ -250,8 +230,7 @@ impl Helper {
             let text = format!("it is no immortal executable, or could not begin{}", self.detail());
             return Failure::Helper { source: io::Error::other(text) };
         }
-        let Exit { code, signal, .. } = self.ended.unwrap_or_default();
-        let text = match (signal, code) {
+        let text = match (self.ended.signal, self.ended.code) {
             (Some(signal), _) => format!("it crashed with {} {doing}", signal_name(signal)),
             (None, Some(127)) => format!("the dynamic loader gave up (exit status 127) {doing}"),
             (None, Some(code)) => format!("it called exit({code}) {doing}"),
@@ -289,53 +268,8 @@ impl Helper {
 
     /// Kills the helper and everything it started.
     pub(in crate::loader) fn kill(&self) {
-        if self.ended.is_some() {
-            return;
-        }
-        match killpg(Pid::from_raw(self.pid), Signal::SIGKILL) {
-            Ok(()) | Err(Errno::ESRCH | Errno::EPERM) => {}
-            Err(error) => log::warn!("unable to kill the helper of monitor {}: {error}", self.label),
-        }
+        self.process.kill();
     }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        if self.ended.is_none() {
-            self.kill();
-            family::wait(self.pid);
-        }
-    }
-}
-
-/// Starts a helper by executing.
-fn execute(
-    executable: &Path,
-    channel: OwnedFd,
-    stderr: OwnedFd,
-    directory: Option<&Path>,
-) -> io::Result<i32> {
-    let mut command = Command::new(executable);
-    if let Some(directory) = directory {
-        command.current_dir(directory);
-    }
-    command.arg(ARGUMENT).stdin(channel).stdout(Stdio::null()).stderr(stderr).process_group(0);
-    Ok(i32::try_from(command.spawn()?.id()).expect("the system's pids fit"))
-}
-
-/// Starts a helper by copying this process.
-fn start_copy(channel: OwnedFd, stderr: OwnedFd, directory: Option<&Path>) -> io::Result<i32> {
-    let mut theirs = Some((channel, stderr));
-    let pid = copy::start(|| match theirs.take() {
-        Some((channel, stderr)) => child::run_copy(channel, stderr, directory),
-        None => 2,
-    })?;
-    // The copy does the same; whoever comes first, it leads a group before anybody signals that.
-    match setpgid(Pid::from_raw(pid), Pid::from_raw(pid)) {
-        Ok(()) | Err(Errno::EACCES | Errno::ESRCH) => {}
-        Err(error) => log::debug!("the process group of the helper: {error}"),
-    }
-    Ok(pid)
 }
 
 /// Numbers that no library can say by chance; the standard library seeds its hashes from the system.
