@@ -122,7 +122,8 @@ impl Daemon {
             None => None,
         };
         let predecessor = group.take(number::PREDECESSOR);
-        if predecessor.is_some() {
+        if group.page.executed() {
+            // Another one was the daemon before.
             crate::notify::tell_manager(&format!("MAINPID={}", nix::unistd::getpid()));
         }
         crate::reload::hand_back(&mut group);
@@ -335,6 +336,7 @@ impl Daemon {
             self.process = 0;
             self.watch = None;
             self.ending.leave_stranger();
+            self.group.page.note_end(0, family::Exit::default());
         }
     }
 
@@ -366,6 +368,17 @@ impl Daemon {
         }
         if self.watch.is_none() {
             self.watch = family::watch_started(self.process, self.process_start());
+        }
+        self.note_end();
+    }
+
+    /// Notes how a kept process has ended: the pump, which is not its parent, may not be able to see that.
+    fn note_end(&self) {
+        if self.group.launch.policy.keeps()
+            && self.process != 0
+            && let Some(exit) = family::peek(self.process)
+        {
+            self.group.page.note_end(self.process, exit);
         }
     }
 
@@ -476,18 +489,20 @@ impl Daemon {
 
     fn take_children(&mut self) {
         self.take_pump();
+        self.note_end();
         if self.sweeping {
             for child in family::children() {
                 if child != self.process && family::peek(child).is_some() {
                     family::reap(child);
                 }
             }
-        } else if let Some(pump) = &self.pump {
+        } else {
             // Adopted strangers only. A pump that dies is no zombie before its last thread has ended, and in that
             // moment the process may have died already and come to us: it is left for the sweep, which notes how.
+            let pump = self.pump.as_ref().map(|pump| pump.pid);
             let process = self.group.page.pids().process;
             while let Some((child, _)) = family::peek_any() {
-                if child == pump.pid || child == process || family::reap(child).is_none() {
+                if Some(child) == pump || child == process || family::reap(child).is_none() {
                     break;
                 }
             }
@@ -567,8 +582,9 @@ impl Daemon {
         self.sweeping = false;
         let exit = family::reap(self.process);
         let stranger = || family::end_of_stranger(self.process, self.process_start(), self.watch.as_ref());
-        if let Some(exit) = exit.or_else(|| (self.process != 0).then(stranger).flatten()) {
-            self.group.page.process_ended(exit);
+        let end = exit.map(Some).or_else(|| (self.process != 0).then(stranger).flatten());
+        if let Some(exit) = end {
+            self.group.page.process_ended(exit.unwrap_or_default());
         }
         self.ending.leave_stranger();
         self.watch = None;

@@ -38,6 +38,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// How long the daemon may take to say how a kept process has ended, where this pump may not see that itself.
+const EXPLANATION: Duration = Duration::from_secs(1);
+
 /// Exit status of a pump that could not go on.
 const FAILED: u8 = 125;
 
@@ -90,6 +93,8 @@ struct Pump {
     watch: Option<OwnedFd>,
     /// The process is not this pump's child: an earlier pump started it, and it was kept.
     adopted: bool,
+    /// Since when it is known that the process has ended, if it is not known how.
+    unexplained: Option<Instant>,
     /// Mask of this role, whatever a monitor makes of it.
     umask: nix::sys::stat::Mode,
     /// Limit of file sizes of this role, where it was raised for the spool.
@@ -154,7 +159,7 @@ impl Pump {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(self.link.as_ref().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
-        let watch = self.watch.as_ref().filter(|_| self.awaits_end());
+        let watch = self.watch.as_ref().filter(|_| self.awaits_end() && self.unexplained.is_none());
         fds.extend(watch.map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(true));
         fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
@@ -332,16 +337,23 @@ impl Pump {
     }
 
     /// Whether nobody tells of the end of the process: it is no child of this pump, and was gone before it could be
-    /// watched, or the system has no pidfds.
+    /// watched, or the system has no pidfds. Or it has ended, and how is not known yet.
     fn is_blind(&self) -> bool {
-        self.adopted && self.watch.is_none() && self.awaits_end()
+        self.adopted && (self.watch.is_none() || self.unexplained.is_some()) && self.awaits_end()
     }
 
-    fn end_of_process(&self, pid: i32) -> Option<Exit> {
+    fn end_of_process(&mut self, pid: i32) -> Option<Exit> {
         if !self.adopted {
             return family::end_of(pid);
         }
-        family::end_of_stranger(pid, self.group.page.started(Member::Process), self.watch.as_ref())
+        let page = self.group.page;
+        let end = family::end_of_stranger(pid, page.started(Member::Process), self.watch.as_ref())?;
+        if let Some(exit) = end.or_else(|| page.noted_end(pid)) {
+            return Some(exit);
+        }
+        // The daemon, or init, is its parent and has not got to it yet. Or nobody knows.
+        let since = *self.unexplained.get_or_insert_with(Instant::now);
+        (since.elapsed() > EXPLANATION).then(Exit::default)
     }
 
     fn process_died(&mut self, started: Started, exit: Exit) {

@@ -21,7 +21,7 @@ pub(crate) const SPOOL_BYTES: usize = 4 * CHUNK_BYTES;
 /// Makes the file of a new group's spool.
 ///
 /// # Errors
-/// This system has no memory files, or does not splice into them.
+/// This system has no memory files, does not splice into them, or has no `/proc` by which a pipe is opened anew.
 pub(crate) fn create() -> io::Result<OwnedFd> {
     let file = File::from(crate::sys::fd::memory()?);
     file.set_len(SPOOL_BYTES as u64)?;
@@ -29,6 +29,7 @@ pub(crate) fn create() -> io::Result<OwnedFd> {
     nix::unistd::write(&writer, b"?")?;
     crate::sys::fd::splice(&reader, &file, 1)?;
     rewind(&file)?;
+    crate::sys::fd::both_ways(&writer)?;
     Ok(file.into())
 }
 

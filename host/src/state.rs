@@ -74,7 +74,14 @@ enum Word {
     /// older.
     ReloadId,
     ReloadState,
+    /// Pid of a process whose end is noted in the next word, before the pump knows of it.
+    Ended,
+    /// How it ended: code or signal, [`BY_SIGNAL`], [`CORE`].
+    EndedHow,
 }
+
+const BY_SIGNAL: u64 = 1 << 32;
+const CORE: u64 = 1 << 33;
 
 const REASON: std::ops::Range<usize> = 64..128;
 const REPORT: std::ops::Range<usize> = 128..DELIVERY.start;
@@ -367,6 +374,31 @@ impl Page {
         self.set(Word::ExitCode, exit.code.map_or(0, |code| pid_number(code) + 1));
         self.set(Word::ExitSignal, exit.signal.map_or(0, pid_number));
         self.set(Word::ExitAt, clock::wall_ns());
+    }
+
+    /// Notes how this process has ended, for a pump that is not its parent; 0: that is dealt with.
+    pub(crate) fn note_end(self, pid: i32, exit: Exit) {
+        let how = exit.code.map_or(0, pid_number)
+            | exit.signal.map_or(0, |signal| pid_number(signal) | BY_SIGNAL)
+            | if exit.core { CORE } else { 0 };
+        self.set(Word::Ended, 0);
+        self.set(Word::EndedHow, how);
+        self.set(Word::Ended, pid_number(pid));
+    }
+
+    /// See [`Page::note_end`].
+    pub(crate) fn noted_end(self, pid: i32) -> Option<Exit> {
+        if pid == 0 || self.get(Word::Ended) != pid_number(pid) {
+            return None;
+        }
+        let how = self.get(Word::EndedHow);
+        let number = number_pid(how & (BY_SIGNAL - 1));
+        let by_signal = how & BY_SIGNAL != 0;
+        Some(Exit {
+            code: (!by_signal).then_some(number),
+            signal: by_signal.then_some(number),
+            core: how & CORE != 0,
+        })
     }
 
     /// Counts a new pump (`why` pump restart) or daemon, and what the next `setup` is told.

@@ -2,7 +2,9 @@
 //! refused.
 #![cfg(target_os = "linux")]
 
-use immortal_tests::{Group, Kills, Launch, Process, Record, Role, Sandbox, Signal, artifacts, eventually};
+use immortal_tests::{
+    CLibrary, Group, Kills, Launch, Process, Record, Role, Sandbox, Signal, artifacts, eventually,
+};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -399,4 +401,45 @@ fn fifty_groups_whose_pumps_are_killed_at_once_keep_their_processes() {
         assert_eq!(log.output_text(), "hello\ngot TERM\nbye\n", "group{number}");
     }
     sandbox.assert_nothing_left();
+}
+
+/// Opens and closes files all the time, in a thread of its own, and leaves them open over an exec.
+const OPENER: &str = r#"
+#include <fcntl.h>
+#include <pthread.h>
+#include <unistd.h>
+static void *open_and_close(void *nothing) {
+    for (;;) {
+        int files[8];
+        for (int i = 0; i < 8; i++) files[i] = open("/dev/zero", O_RDONLY);
+        for (int i = 0; i < 8; i++) close(files[i]);
+    }
+    return nothing;
+}
+static int32_t setup(void *self, const im_setup *args) {
+    pthread_t thread;
+    (void)self; (void)args;
+    pthread_create(&thread, 0, open_and_close, 0);
+    return IM_OK;
+}
+#define MORE .setup = setup,
+"#;
+
+#[test]
+fn a_daemon_has_none_of_the_files_that_monitors_opened_while_their_pump_became_it() {
+    let sandbox = Sandbox::new();
+    let library = CLibrary::quiet(OPENER).arg("-pthread").build(&sandbox, "opener");
+    let pauses = ["--backoff", "0ms", "--backoff-max", "0ms"];
+    let launch = sandbox.launch("daemon").arg("--monitor").arg(&library).args(["--on-crash", "keep"]);
+    let group = launch.args(pauses).puppet(["hang"]).start();
+    for round in 0..8 {
+        let old = group.pids();
+        group.member(Role::Daemon).signal(Signal::SIGKILL);
+        let new =
+            group.wait_running("again", |pids| pids.daemon != old.daemon && pids.monitor != old.monitor);
+        assert_eq!((new.process, new.daemon), (old.process, old.monitor), "round {round}");
+        let daemon = Process::find(new.of(Role::Daemon)).expect("the daemon");
+        let files: Vec<_> = daemon.descriptors().into_iter().filter(|(_, to)| to == "/dev/zero").collect();
+        assert!(files.is_empty(), "round {round}: {files:?}");
+    }
 }

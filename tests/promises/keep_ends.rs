@@ -746,3 +746,40 @@ fn a_process_that_ended_for_good_is_not_started_again_after_kills() {
     eventually("a second run", || (sandbox.noted("ran").len() == 2).then_some(()));
     group.stop();
 }
+
+fn catches_sigterm(process: Process) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0").trim();
+    u64::from_str_radix(caught, 16).is_ok_and(|bits| bits >> (Signal::SIGTERM as i32 - 1) & 1 == 1)
+}
+
+#[test]
+fn the_exit_code_is_right_also_where_root_may_not_look_at_the_process_of_a_user() {
+    let can = || std::process::Command::new("setpriv").arg("--version").output().is_ok();
+    if !nix::unistd::geteuid().is_root() || !can() {
+        #[expect(clippy::print_stderr, reason = "a test that looked at nothing says so")]
+        {
+            eprintln!("skipped: only root can do without a capability of root's, and with setpriv");
+        }
+        return;
+    }
+    for role in [Role::Monitor, Role::Daemon] {
+        let sandbox = Sandbox::new();
+        // As in a container.
+        let without = ["--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", "--"];
+        let start = ["start", "--name", "group", "--strategy", "daemon", "--on-crash", "keep"];
+        let options = ["--restart", "never", "--user", "65534", "--cwd", "/", "--option", "output:=null"];
+        let program = ["/bin/sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.05; done"];
+        let setpriv = sandbox.invocation("setpriv").args(without).arg(artifacts().immortal());
+        setpriv.args(start).args(options).args(program).run().assert_code(0);
+        let group = Group::find(&sandbox, "group");
+        let process = group.member(Role::Process);
+        eventually("it has a trap", || catches_sigterm(process).then_some(()));
+        let monitor = group.member(Role::Monitor);
+        group.member(role).signal(Signal::SIGKILL);
+        group.wait_running("again", |pids| pids.monitor != Some(monitor.pid));
+        process.signal(Signal::SIGTERM);
+        let status = group.wait_state("stopped");
+        assert_eq!(status["last_exit"]["code"], 7, "{role:?}: {status:#}");
+    }
+}

@@ -28,12 +28,15 @@ const TABLE: &str = r#"
 #ifndef SAID_MAGIC
 #define SAID_MAGIC IM_MAGIC
 #endif
+#ifndef MORE
+#define MORE
+#endif
 #ifndef SAID_ABI
 #define SAID_ABI IM_ABI
 #endif
 const im_monitor immortal_monitor_v1 = {
     .magic = SAID_MAGIC, .abi = SAID_ABI, .size = sizeof(im_monitor),
-    .name = "quiet", .version = "1", .about = "does nothing", .create = create, .destroy = destroy,
+    .name = "quiet", .version = "1", .about = "does nothing", .create = create, .destroy = destroy, MORE
 };
 "#;
 

@@ -128,6 +128,7 @@ impl Pump {
             umask,
             file_size,
             adopted: process.is_some(),
+            unexplained: None,
             dead: None,
             ending,
             events: VecDeque::new(),

@@ -16,6 +16,9 @@ use crate::sys::{clock, fd, limits, spawn};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+/// How long a daemon may take to end whose link is closed already. One that lives kills a pump whose link is closed.
+const DAEMONS_END: Duration = Duration::from_secs(10);
+
 impl Pump {
     #[inline(never)]
     pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
@@ -241,6 +244,8 @@ impl Pump {
     pub(super) fn reap(&mut self) {
         self.dead = None;
         self.watch = None;
+        self.unexplained = None;
+        self.group.page.note_end(0, Exit::default());
         self.group.page.set_member(Member::Process, 0);
         // Not a moment before: with the old process still there, the next pump would take it over.
         self.group.page.set_restart_wanted(false);
@@ -284,6 +289,12 @@ impl Pump {
         let page = self.group.page;
         let pid = nix::unistd::getpid().as_raw();
         let daemon = page.pids().daemon;
+        if !family::is_left_by(daemon, DAEMONS_END) {
+            // Somebody else's code has closed the link. With another daemon there would be two.
+            return self.break_down(&std::io::Error::other(
+                "the link to the daemon is broken, and the daemon lives",
+            ));
+        }
         let (why, cut_bytes) = page.why();
         page.set_why(abi::WHY_DAEMON_RESTART, 0);
         page.count_restart(Member::Daemon);

@@ -112,13 +112,13 @@ pub(crate) fn end_of(pid: i32) -> Option<Exit> {
     if is_child(pid) { peek(pid) } else { Some(Exit::default()) }
 }
 
-/// How a process that is not a child of this one has ended, if it has. It is a zombie while the daemon or init has not
-/// reaped it; after that its pidfd, opened while it lived, knows (Linux 6.15). Otherwise nobody does. `started`: its
-/// start time, if that is known, for another process may have its pid by now.
+/// How a process that is not a child of this one has ended, if it has; none in there: that cannot be seen from here. It
+/// is a zombie while the daemon or init has not reaped it; after that its pidfd, opened while it lived, knows (Linux
+/// 6.15). `started`: its start time, if that is known, for another process may have its pid by now.
 #[cfg(linux_path)]
-pub(crate) fn end_of_stranger(pid: i32, started: u64, watch: Option<&OwnedFd>) -> Option<Exit> {
+pub(crate) fn end_of_stranger(pid: i32, started: u64, watch: Option<&OwnedFd>) -> Option<Option<Exit>> {
     if is_child(pid) {
-        return peek(pid);
+        return peek(pid).map(Some);
     }
     if !has_ended(pid, started, watch) {
         return None;
@@ -128,14 +128,14 @@ pub(crate) fn end_of_stranger(pid: i32, started: u64, watch: Option<&OwnedFd>) -
     let zombie = || is_it().then(|| status_of_zombie(pid)).flatten();
     let status = watch.and_then(status_of_pidfd).or_else(zombie);
     let status = status.or_else(|| watch.and_then(status_of_pidfd));
-    Some(status.map_or_else(Exit::default, Exit::of_status))
+    Some(status.map(Exit::of_status))
 }
 
 /// Nothing is kept where there are no memory files.
 #[cfg(portable_path)]
-pub(crate) fn end_of_stranger(pid: i32, started: u64, watch: Option<&OwnedFd>) -> Option<Exit> {
+pub(crate) fn end_of_stranger(pid: i32, started: u64, watch: Option<&OwnedFd>) -> Option<Option<Exit>> {
     let _ = (started, watch);
-    end_of(pid)
+    end_of(pid).map(Some)
 }
 
 #[cfg(linux_path)]
@@ -147,7 +147,7 @@ fn has_ended(pid: i32, started: u64, watch: Option<&OwnedFd>) -> bool {
     poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].any() == Some(true)
 }
 
-/// The last number of `/proc/PID/stat` of a zombie; the kernel shows it to the process's own user and to root.
+/// The last number of `/proc/PID/stat` of a zombie. The kernel shows zero to those who may not look at the process.
 #[cfg(linux_path)]
 fn status_of_zombie(pid: i32) -> Option<i32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -157,13 +157,25 @@ fn status_of_zombie(pid: i32) -> Option<i32> {
     (is_zombie && (status != 0 || may_look_at(pid))).then_some(status)
 }
 
-/// Whether a zero in there means zero.
+/// Whether a zero in there means zero: it is a process of the same user and group, or this one may look at all. Root in
+/// a container may not.
 #[cfg(linux_path)]
 fn may_look_at(pid: i32) -> bool {
-    let own = nix::unistd::geteuid().as_raw();
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let users = text.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or("?");
-    own == 0 || users.split_ascii_whitespace().all(|uid| uid.parse() == Ok(own))
+    const SYS_PTRACE: u32 = 19;
+    let lines = |of: &str| std::fs::read_to_string(format!("/proc/{of}/status")).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("?");
+        line.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let it = lines(&pid.to_string());
+    let (uid, gid) = (nix::unistd::geteuid().to_string(), nix::unistd::getegid().to_string());
+    let is_own = |ids: Vec<String>, own: &str| ids.iter().all(|id| id == own);
+    if is_own(field(&it, "Uid:"), &uid) && is_own(field(&it, "Gid:"), &gid) {
+        return true;
+    }
+    let capabilities = field(&lines("self"), "CapEff:");
+    let bits = capabilities.first().and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    bits.is_some_and(|bits| bits >> SYS_PTRACE & 1 == 1)
 }
 
 /// Asks the kernel what a pidfd remembers of a process that was reaped.
@@ -223,6 +235,18 @@ pub(crate) fn reap(pid: i32) -> Option<Exit> {
 pub(crate) fn is_child(pid: i32) -> bool {
     let Ok(id) = libc::id_t::try_from(pid) else { return false };
     wait_id(libc::P_PID, id, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).is_ok()
+}
+
+/// Waits until this process is not the parent of ours any more; false: after this span it still is.
+pub(crate) fn is_left_by(parent: i32, within: std::time::Duration) -> bool {
+    let since = std::time::Instant::now();
+    while nix::unistd::getppid().as_raw() == parent {
+        if since.elapsed() > within {
+            return false;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    true
 }
 
 /// Waits for this child to end and reaps it.
@@ -396,6 +420,12 @@ mod tests {
         assert_eq!(reap(pid).unwrap().code, Some(7));
         assert!(!is_child(pid));
         assert!(child.try_wait().is_err());
+    }
+
+    #[test]
+    fn a_parent_that_lives_is_told_from_one_that_is_gone() {
+        assert!(!is_left_by(nix::unistd::getppid().as_raw(), std::time::Duration::ZERO));
+        assert!(is_left_by(-1, std::time::Duration::ZERO));
     }
 
     #[cfg(target_os = "linux")]
