@@ -56,6 +56,8 @@ struct Pump {
     pid: i32,
     link: Link,
     since: Instant,
+    /// It says that its monitors are ready.
+    is_ready: bool,
 }
 
 struct Daemon {
@@ -98,6 +100,8 @@ struct Daemon {
     last_words: String,
     /// What a reload wants.
     proposal: Option<Proposal>,
+    /// What this daemon is to be executed from as soon as it can, and every pump is.
+    renewal: Option<OwnedFd>,
     /// Why the pump gave up.
     reason: Option<String>,
     status: Option<u8>,
@@ -163,6 +167,7 @@ impl Daemon {
             failure: None,
             last_words: String::new(),
             proposal: None,
+            renewal: None,
             reason: None,
             status: None,
             group,
@@ -196,6 +201,10 @@ impl Daemon {
             }
             for client in std::mem::take(&mut self.stopping) {
                 self.server.answer(client, Ok(()));
+            }
+            self.renew();
+            if let Some(status) = self.status {
+                return status;
             }
             self.wait();
         }
@@ -305,6 +314,7 @@ impl Daemon {
                 Frame::Reap { process_pid } => self.reap(process_pid),
                 Frame::Reload { id, setup } => self.take_reload(Asker::Pump, id, setup),
                 Frame::Ready => {
+                    self.pump.iter_mut().for_each(|pump| pump.is_ready = true);
                     self.end_restoring();
                     self.events.push_back(Event::PumpReady);
                 }
@@ -679,17 +689,19 @@ impl Daemon {
         let standby = self.standby.as_ref().and_then(|standby| family::watch(standby.pid));
         descriptors.extend(standby.as_ref().map(|standby| (standby.as_fd(), number::PREDECESSOR)));
         if let Some(trial) = self.trial() {
-            own = fd::open_to_execute(&role::own_executable())?;
+            own = fd::open_to_execute(&self.executable())?;
             descriptors.push((self.group.launch_file(), number::BEFORE.0));
             descriptors.push((own.as_fd(), number::BEFORE.1));
             setup = Some(trial.setup());
+        } else if self.renewal.is_some() {
+            setup = Some((self.group.launch_file(), self.executable()));
         }
         let extra = Extra { descriptors, stderr: Some(self.stderr.1.as_fd()), detached: false, setup };
         let pid = self.group.start(Role::Pump, extra)?;
         log::info!("pump {pid} is started");
         self.dismiss();
         self.tail.clear();
-        self.pump = Some(Pump { pid, link: Link::new(ours)?, since: Instant::now() });
+        self.pump = Some(Pump { pid, link: Link::new(ours)?, since: Instant::now(), is_ready: false });
         Ok(())
     }
 

@@ -99,11 +99,23 @@ impl Ending {
 
     /// Begins to end what is left of a dead process: of its group, or everyone.
     pub(crate) fn clear(&mut self, process: Option<i32>, everyone: bool) {
+        self.begin(process, everyone);
+    }
+
+    /// The same for a process that has ended, and looks at once whether nothing is left.
+    pub(crate) fn clear_ended(&mut self, process: Option<i32>, everyone: bool) -> bool {
+        self.begin(process, everyone) && self.is_over_but_group(process)
+    }
+
+    /// Returns whether nothing is left of the process group.
+    fn begin(&mut self, process: Option<i32>, everyone: bool) -> bool {
         self.scope = Some(Scope { everyone });
         self.signalled.clear();
-        if !self.group_is_empty(process) {
+        let is_empty = self.group_is_empty(process);
+        if !is_empty {
             self.signal(process);
         }
+        is_empty
     }
 
     /// Whether everyone is to go, not only the process group.
@@ -113,10 +125,11 @@ impl Ending {
 
     /// Looks whether nothing is left; true once.
     pub(crate) fn is_over(&mut self, process: Option<i32>) -> bool {
+        self.scope.is_some() && self.group_is_empty(process) && self.is_over_but_group(process)
+    }
+
+    fn is_over_but_group(&mut self, process: Option<i32>) -> bool {
         let Some(Scope { everyone }) = self.scope else { return false };
-        if !self.group_is_empty(process) {
-            return false;
-        }
         if everyone && !self.strangers_are_gone(process) {
             return false;
         }

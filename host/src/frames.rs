@@ -71,6 +71,11 @@ impl Link {
         }
     }
 
+    /// Whether nothing is on its way that this process alone holds.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.received.is_empty()
+    }
+
     /// Gives back what was taken too early; it comes first the next time.
     pub(crate) fn put_back(&mut self, frames: &[Frame]) {
         let mut bytes: Vec<u8> = frames.iter().flat_map(encode).collect();

@@ -3,6 +3,7 @@
 use crate::control::{self, ClientError, Command};
 use crate::crash::Crash;
 use crate::launch::{FORMAT, OnCrash, Policy, Strategy};
+use crate::loader::without_location;
 use crate::places::{self, Facts, GroupFiles, PlaceError};
 use crate::reload::{Report, Request, Setup, trial_timeout, yield_timeout};
 use crate::role::Role;
@@ -288,9 +289,18 @@ pub(crate) fn signal(name: &str, signal: i32) -> Result<(), GroupError> {
 
 /// The arguments of the `start` that makes this group.
 pub(crate) fn arguments(name: &str) -> Result<Vec<String>, GroupError> {
-    let group = find_answering(name)?;
-    control::request(&group.files, Command::Arguments, ANSWER)
-        .map_err(|source| GroupError::Client { name: name.to_owned(), source })
+    let deadline = Instant::now() + SILENCE;
+    loop {
+        let group = find_answering(name)?;
+        match control::request(&group.files, Command::Arguments, ANSWER) {
+            Ok(arguments) => return Ok(arguments),
+            Err(source) if matches!(source, ClientError::Refused(_)) || Instant::now() >= deadline => {
+                return Err(GroupError::Client { name: name.to_owned(), source });
+            }
+            // A role is just being replaced.
+            Err(_) => std::thread::sleep(LOOK_AGAIN),
+        }
+    }
 }
 
 /// Ends a group; returns when every process of it is gone. A failed one is removed. True: it had to be killed.
@@ -432,6 +442,7 @@ pub(crate) fn reload(name: &str, setup: &Setup, policy: &Policy) -> Result<(), G
             (id, ReloadState::Failed) if id == request.id => {
                 let report = Report::read(&group.files.directory).filter(|report| report.id == id);
                 let why = report.map_or_else(|| "it is not known why".to_owned(), |report| report.why);
+                let why = without_location(&why);
                 return Err(GroupError::NotReloaded { name: name.to_owned(), why });
             }
             _ if Instant::now() >= deadline => {

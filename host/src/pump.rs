@@ -186,6 +186,8 @@ impl Pump {
         if signal {
             self.take_signals();
         }
+        // The signal may have told it already.
+        let ended = ended && self.dead.is_none();
         if ended || self.ending.is_pending() || self.is_blind() {
             self.take_children();
         }
@@ -308,6 +310,8 @@ impl Pump {
             && let Some(exit) = self.end_of_process(started.pid)
         {
             self.process_died(started, exit);
+            // Who else is there is looked at when its output is delivered, which can begin now.
+            return;
         }
         if self.dead.is_some() {
             for child in family::children() {

@@ -757,10 +757,7 @@ fn catches_sigterm(process: Process) -> bool {
 fn the_exit_code_is_right_also_where_root_may_not_look_at_the_process_of_a_user() {
     let can = || std::process::Command::new("setpriv").arg("--version").output().is_ok();
     if !nix::unistd::geteuid().is_root() || !can() {
-        #[expect(clippy::print_stderr, reason = "a test that looked at nothing says so")]
-        {
-            eprintln!("skipped: only root can do without a capability of root's, and with setpriv");
-        }
+        eprintln!("skipped: only root can do without a capability of root's, and with setpriv");
         return;
     }
     for role in [Role::Monitor, Role::Daemon] {

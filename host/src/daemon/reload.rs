@@ -54,8 +54,7 @@ struct Replaced {
 impl Proposal {
     /// Launch data and executable of a pump that tries it.
     pub(super) fn setup(&self) -> (BorrowedFd<'_>, PathBuf) {
-        let executable = self.executable.as_ref().map_or_else(own_executable, fd::path_of);
-        (self.file.as_fd(), executable)
+        (self.file.as_fd(), self.executable.as_ref().map_or_else(own_executable, fd::path_of))
     }
 }
 
@@ -72,7 +71,8 @@ impl Found {
         let (Some(link), Some(stderr)) = (link, stderr) else { return Ok(None) };
         let link = attempt("keep the link to the pump", Link::new(link))?;
         let pid = group.page.pids().pump;
-        Ok(Some(Self { pump: Pump { pid, link, since: Instant::now() }, stderr }))
+        let pump = Pump { pid, link, since: Instant::now(), is_ready: true };
+        Ok(Some(Self { pump, stderr }))
     }
 }
 
@@ -229,9 +229,10 @@ impl Daemon {
         let policy = &self.group.launch.policy;
         self.faults = Faults::new(policy.monitor_crashes, policy.monitor_window);
         log::info!("the group is reloaded");
-        match proposal.executable {
-            None => self.finish_reload(),
-            Some(executable) => self.renew(&executable),
+        self.renewal = proposal.executable;
+        // A daemon that is renewed finishes it when it begins.
+        if self.renewal.is_none() || self.pump.is_none() {
+            self.finish_reload();
         }
     }
 
@@ -243,9 +244,19 @@ impl Daemon {
         self.group.page.set_reload_state(ReloadState::Done);
     }
 
-    /// This daemon goes on as the new executable, with the pump alive.
-    fn renew(&mut self, executable: &OwnedFd) {
-        let Some(pump) = &self.pump else { return };
+    /// What the group's pumps are executed from.
+    pub(super) fn executable(&self) -> PathBuf {
+        self.renewal.as_ref().map_or_else(own_executable, fd::path_of)
+    }
+
+    /// This daemon goes on as the new executable, once a pump from that is ready and nothing else is going on: what is
+    /// on its way in this process's memory would be lost.
+    pub(super) fn renew(&mut self) {
+        let (Some(executable), Some(pump)) = (&self.renewal, &self.pump) else { return };
+        let is_at_rest = self.timers.iter().all(Option::is_none) && self.events.is_empty();
+        if !pump.is_ready || !pump.link.is_at_rest() || !is_at_rest || self.life.is_ending() {
+            return;
+        }
         let mut own = vec![
             (pump.link.as_fd(), number::PUMP),
             (self.stderr.0.as_fd(), number::PUMP_STDERR.0),

@@ -52,8 +52,9 @@ impl Pump {
             }
             Action::Clear { everyone } => {
                 self.take_children();
-                self.ending.clear(pid, everyone);
-                self.look_at_ending();
+                if self.ending.clear_ended(pid, everyone) {
+                    self.events.push_back(Event::Cleared { everyone });
+                }
             }
             Action::Reap => self.reap(),
             Action::Arm(timer, span) => self.timers[timer as usize] = Instant::now().checked_add(span),

@@ -89,6 +89,10 @@ impl Intake {
     pub(super) fn take(&mut self, stream: usize, most: usize) -> io::Result<Taken> {
         let mut ring = match self.ring.take() {
             Some(ring) => ring,
+            // A group that never writes needs none.
+            None if self.waiting(stream)? == 0 => {
+                return Ok(Taken { count: 0, room: most.min(CHUNK_BYTES) });
+            }
             None => self.make_ring()?,
         };
         let result = match &mut self.spool {
