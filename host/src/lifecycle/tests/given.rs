@@ -34,6 +34,7 @@ pub(super) enum Promise {
     StopIsHandedOn,
     RestartIsHandedOn,
     YieldsAtRest,
+    LeavesSomethingToFinish,
 }
 
 /// What happens in the world.

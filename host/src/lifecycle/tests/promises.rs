@@ -129,6 +129,11 @@ fn a_pump_makes_way_for_another_one_when_it_has_nothing_else_to_finish() {
 }
 
 #[test]
+fn a_pump_that_is_to_end_the_group_leaves_that_to_the_next_one_only_if_there_is_something_to_deliver() {
+    everything().expect(Promise::LeavesSomethingToFinish);
+}
+
+#[test]
 fn the_next_pump_learns_that_a_restart_is_wanted() {
     everything().expect(Promise::RestartIsHandedOn);
 }

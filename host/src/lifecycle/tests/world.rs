@@ -515,6 +515,15 @@ impl World {
         require(outcome != Outcome::Yielded || may_yield, Promise::YieldsAtRest);
         require(to_daemon || nothing_left, Promise::NothingLeftAtTheEnd);
         require(!to_daemon || (self.daemon() && !self.daemon_death), Promise::LeavesProcessToDaemonOnly);
+        let unfinished = match self.process {
+            // One that could not be executed has an end as well.
+            Process::None => self.exit_told && !self.delivered,
+            Process::Alive => true,
+            Process::Dead => !(self.exit_told && self.delivered),
+        };
+        let has_heir = self.rules.keeps && self.there && unfinished;
+        let gives_up_ending = outcome == Outcome::Crashed && self.shutdown;
+        require(!gives_up_ending || has_heir, Promise::LeavesSomethingToFinish);
         let replaces = self.daemon_death && !self.shutdown && outcome != Outcome::GaveUp;
         let handed_over = outcome == Outcome::HandedOver;
         if self.there {
