@@ -119,10 +119,8 @@ impl Pump {
         };
         let keeps = self.group.launch.policy.keeps();
         let again = self.executed;
-        if keeps {
-            // Before it runs: this pump may be killed before the next line.
-            page.process_started(again);
-        }
+        // Before it runs: this pump may be killed before the next line.
+        page.process_started(again);
         let environment = self.prepared.environment.c_strings().expect("it was looked through at the start");
         let child = spawn::Child {
             candidates: &self.prepared.candidates,
@@ -148,14 +146,11 @@ impl Pump {
                 self.watch = family::watch(pid);
                 self.adopted = false;
                 self.executed = true;
-                if !keeps {
-                    page.process_started(again);
-                }
                 page.set_member(Member::Process, pid);
                 self.events.push_front(Event::Spawned);
             }
             Err(error) => {
-                if keeps && again {
+                if again {
                     page.process_not_started();
                 }
                 self.spawn_failed(error.status(), &error.to_string());
