@@ -14,8 +14,7 @@ fn the_default_name_is_the_base_name_of_the_program() {
 #[test]
 fn characters_that_a_name_cannot_have_become_underscores_in_the_default() {
     let sandbox = Sandbox::new();
-    let program = sandbox.path("my prog+é.v1");
-    std::fs::copy(artifacts().puppet(), &program).unwrap();
+    let program = sandbox.executable(artifacts().puppet(), "my prog+é.v1");
     let group = sandbox
         .launch("unattached")
         .unnamed()
@@ -311,8 +310,7 @@ fn a_library_beside_the_executable_is_found_by_name() {
     for folder in ["bin/monitors", "lib/immortal/monitors", "bin"] {
         let sandbox = Sandbox::new();
         std::fs::create_dir(sandbox.path("bin")).unwrap();
-        let executable = sandbox.path("bin/immortal");
-        std::fs::copy(artifacts().immortal(), &executable).unwrap();
+        let executable = sandbox.executable(artifacts().immortal(), "bin/immortal");
         let library = recorder_as(&sandbox, &format!("{folder}/{}", suffixed("libimmortal_monitor_foo")));
         let start = sandbox
             .invocation(&executable)
@@ -588,8 +586,7 @@ fn without_a_home_the_runtime_directory_is_in_tmp() {
 #[test]
 fn a_group_outlives_its_executable() {
     let sandbox = Sandbox::new();
-    let executable = sandbox.path("immortal");
-    std::fs::copy(artifacts().immortal(), &executable).unwrap();
+    let executable = sandbox.executable(artifacts().immortal(), "immortal");
     let start = sandbox
         .invocation(&executable)
         .arg("start")

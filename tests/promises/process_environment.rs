@@ -387,7 +387,7 @@ fn cwd_is_relative_to_the_callers_directory() {
 #[test]
 fn a_program_with_a_slash_is_relative_to_the_caller_and_not_to_cwd() {
     let sandbox = Sandbox::new();
-    std::fs::copy(artifacts().puppet(), sandbox.path("program")).unwrap();
+    sandbox.executable(artifacts().puppet(), "program");
     sandbox.file("home/program", "#!/no/such/interpreter\n", 0o755);
     let dump = format!("dump={}", sandbox.text_path("dump"));
     let group = sandbox
@@ -407,7 +407,7 @@ fn a_program_with_a_slash_is_relative_to_the_caller_and_not_to_cwd() {
 fn a_program_without_a_slash_is_searched_in_the_path_of_the_process() {
     let sandbox = Sandbox::new();
     std::fs::create_dir(sandbox.path("tools")).unwrap();
-    std::fs::copy(artifacts().puppet(), sandbox.path("tools/marionette")).unwrap();
+    sandbox.executable(artifacts().puppet(), "tools/marionette");
     let path = format!("PATH={}", sandbox.text_path("tools"));
     let _group = sandbox
         .launch("unattached")
@@ -430,7 +430,7 @@ fn a_program_that_only_the_callers_path_has_is_127() {
 #[test]
 fn a_program_is_not_searched_in_the_working_directory() {
     let sandbox = Sandbox::new();
-    std::fs::copy(artifacts().puppet(), sandbox.path("marionette")).unwrap();
+    sandbox.executable(artifacts().puppet(), "marionette");
     sandbox.launch("unattached").recorder().program(["marionette", "hang"]).run().assert_refused(127);
 }
 
