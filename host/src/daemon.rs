@@ -48,7 +48,7 @@ pub(crate) fn run() -> Result<u8, RoleError> {
 /// Kept apart and off the stack, so that what a start needs of it is not in use for the daemon's whole life.
 #[inline(never)]
 fn begin() -> Result<Box<Daemon>, RoleError> {
-    Ok(Box::new(Daemon::begin(role::begin()?)?))
+    Ok(Box::new(Daemon::begin(role::begin(Role::Daemon)?)?))
 }
 
 /// The pump that lives.

@@ -23,7 +23,7 @@ use crate::launch::Strategy;
 use crate::lifecycle::{Event, Lifecycle, Phase, Timer};
 use crate::notify::Ear;
 use crate::program::Prepared;
-use crate::role::{self, Group, RoleError};
+use crate::role::{self, Group, Role, RoleError};
 use crate::state::Member;
 use crate::sys::family::{self, Exit};
 use crate::sys::poll::poll;
@@ -60,7 +60,7 @@ pub(crate) fn run() -> Result<std::convert::Infallible, RoleError> {
 /// Kept apart and off the stack, so that what a start needs of it is not in use for the pump's whole life.
 #[inline(never)]
 fn begin() -> Result<Box<Pump>, RoleError> {
-    Ok(Box::new(Pump::begin(role::begin()?)?))
+    Ok(Box::new(Pump::begin(role::begin(Role::Pump)?)?))
 }
 
 /// A process that was started.
