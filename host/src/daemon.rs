@@ -48,7 +48,7 @@ pub(crate) fn run() -> Result<u8, RoleError> {
 /// Kept apart and off the stack, so that what a start needs of it is not in use for the daemon's whole life.
 #[inline(never)]
 fn begin() -> Result<Box<Daemon>, RoleError> {
-    Ok(Box::new(Daemon::begin(role::begin()?)?))
+    Ok(Box::new(Daemon::begin(role::begin(Role::Daemon)?)?))
 }
 
 /// The pump that lives.
@@ -414,13 +414,16 @@ impl Daemon {
     }
 
     fn take_signals(&mut self) {
-        while let Some(signal) = self.signals.next() {
+        let signals: Vec<Signal> = std::iter::from_fn(|| self.signals.next()).collect();
+        // First, though it comes last: a daemon that is told to die leaves the group to a pump that lives.
+        if signals.contains(&Signal::SIGCHLD) {
+            self.take_children();
+        }
+        for signal in signals {
             if signal == Signal::SIGTERM {
                 self.events.push_back(Event::Terminated);
             } else if matches!(signal, Signal::SIGINT | Signal::SIGHUP) {
                 self.events.push_back(Event::Interrupted);
-            } else {
-                self.take_children();
             }
         }
     }

@@ -23,7 +23,7 @@ use crate::launch::Strategy;
 use crate::lifecycle::{Event, Lifecycle, Phase, Timer};
 use crate::notify::Ear;
 use crate::program::Prepared;
-use crate::role::{self, Group, RoleError};
+use crate::role::{self, Group, Role, RoleError};
 use crate::state::Member;
 use crate::sys::family::{self, Exit};
 use crate::sys::poll::poll;
@@ -60,7 +60,7 @@ pub(crate) fn run() -> Result<std::convert::Infallible, RoleError> {
 /// Kept apart and off the stack, so that what a start needs of it is not in use for the pump's whole life.
 #[inline(never)]
 fn begin() -> Result<Box<Pump>, RoleError> {
-    Ok(Box::new(Pump::begin(role::begin()?)?))
+    Ok(Box::new(Pump::begin(role::begin(Role::Pump)?)?))
 }
 
 /// A process that was started.
@@ -481,12 +481,17 @@ impl Pump {
     /// Sends a signal to the process alone, whose number is taken as long as it is not reaped.
     fn signal_process(&self, signal: i32) -> Result<(), String> {
         match self.process {
-            Some(process) if self.dead.is_none() => {
+            Some(process) if self.dead.is_none() && self.is_there(process.pid) => {
                 let sent = family::try_signal(process.pid, signal);
                 sent.map_err(|error| format!("signal {signal} cannot be sent: {error}"))
             }
             Some(_) | None => Err("no process runs at the moment".into()),
         }
+    }
+
+    /// Whether this pid is still the process's: a kept one may be dead, and not even a child of the daemon.
+    fn is_there(&self, pid: i32) -> bool {
+        !self.adopted || family::runs(pid, self.group.page.started(Member::Process))
     }
 
     fn take_timers(&mut self) {

@@ -94,7 +94,7 @@ pub(crate) struct Before {
 }
 
 /// Begins the life of a role: signals blocked, descriptors taken over, log and name set.
-pub(crate) fn begin() -> Result<Group, RoleError> {
+pub(crate) fn begin(role: Role) -> Result<Group, RoleError> {
     memory::share_heap();
     attempt("block signals", signals::block_all())?;
     attempt("restore signals", signals::restore_defaults())?;
@@ -115,6 +115,12 @@ pub(crate) fn begin() -> Result<Group, RoleError> {
     }
     crate::logging::start(launch.log_level);
     let page = attempt("map the state page", page_of(&page_fd))?;
+    let handed = if role == Role::Daemon { page.take_handed() } else { 0 };
+    if handed != 0 {
+        // What threads of a monitor had just opened when their pump became this daemon is not ours.
+        (3..=number::LAST).filter(|number| handed >> number & 1 == 0).for_each(|number| drop(take(number)));
+        fd::close_behind(number::LAST);
+    }
     let mut ends = |numbers: (RawFd, RawFd)| take(numbers.0).zip(take(numbers.1));
     let (Some(stdout), Some(stderr)) = (ends(number::STDOUT), ends(number::STDERR)) else {
         return Err(RoleError::NotStartedByImmortal);
@@ -355,13 +361,16 @@ impl Group {
             descriptors.extend(own);
             descriptors.push((null.as_fd(), 2));
             nix::unistd::chdir("/")?;
+            self.page.set_handed(descriptors.iter().fold(0, |mask, (_, number)| mask | 1 << number));
             fd::place(&descriptors)?;
             Ok(nix::unistd::execve(&executable, &arguments, &environment.c_strings()?)?)
         };
-        match execute() {
+        let error = match execute() {
             Ok(never) => match never {},
             Err(error) => error,
-        }
+        };
+        self.page.set_handed(0);
+        error
     }
 }
 

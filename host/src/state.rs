@@ -78,6 +78,8 @@ enum Word {
     Ended,
     /// How it ended: code or signal, [`BY_SIGNAL`], [`CORE`].
     EndedHow,
+    /// Which descriptors a daemon is given that is executed in place, a bit for each; else 0.
+    Handed,
 }
 
 const BY_SIGNAL: u64 = 1 << 32;
@@ -374,6 +376,16 @@ impl Page {
         self.set(Word::ExitCode, exit.code.map_or(0, |code| pid_number(code) + 1));
         self.set(Word::ExitSignal, exit.signal.map_or(0, pid_number));
         self.set(Word::ExitAt, clock::wall_ns());
+    }
+
+    /// Notes which descriptors are meant for the program that is executed next in this process, a bit for each.
+    pub(crate) fn set_handed(self, mask: u64) {
+        self.set(Word::Handed, mask);
+    }
+
+    /// What was noted by [`Page::set_handed`]; once, for the next role is given its descriptors in another way.
+    pub(crate) fn take_handed(self) -> u64 {
+        self.word(Word::Handed).swap(0, Ordering::SeqCst)
     }
 
     /// Notes how this process has ended, for a pump that is not its parent; 0: that is dealt with.

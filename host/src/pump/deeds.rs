@@ -10,6 +10,7 @@ use crate::launch::{Strategy, number};
 use crate::lifecycle::{Action, Event, FINISH_TIMEOUT, Outcome, Timer};
 use crate::notify;
 use crate::role::{Extra, Role};
+use crate::spool::SPOOL_BYTES;
 use crate::state::{Member, ReloadState, State};
 use crate::sys::family::{self, Exit};
 use crate::sys::{clock, fd, limits, spawn};
@@ -308,6 +309,9 @@ impl Pump {
         let watch = self.watch.as_ref().and_then(|watch| watch.try_clone().ok());
         let error = self.group.become_daemon(watch);
         log::error!("unable to become the daemon: {error}");
+        if let (Some(_), Err(error)) = (self.file_size, limits::allow_files_of(SPOOL_BYTES as u64)) {
+            log::debug!("raising the limit of file sizes again: {error}");
+        }
         page.set_why(why, cut_bytes);
         page.set_member(Member::Daemon, daemon);
         page.set_member(Member::Pump, pid);

@@ -168,6 +168,20 @@ pub(crate) fn place(descriptors: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<()> {
     inherit_only(&numbers)
 }
 
+/// Closes every descriptor behind this number. For a process that has opened none of its own yet.
+pub(crate) fn close_behind(last: RawFd) {
+    #[cfg(linux_path)]
+    {
+        // SAFETY: close_range takes numbers only, and whoever opened these is not in this process any more.
+        let result = unsafe { libc::syscall(libc::SYS_close_range, last + 1, libc::c_uint::MAX, 0) };
+        if let Err(error) = Errno::result(result) {
+            log::debug!("closing what nobody handed over: {error}");
+        }
+    }
+    #[cfg(portable_path)]
+    let _ = last;
+}
+
 /// Takes a number that nobody has yet.
 pub(crate) fn reserve(number: RawFd) -> io::Result<OwnedFd> {
     let null = null()?;

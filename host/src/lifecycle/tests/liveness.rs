@@ -214,8 +214,11 @@ fn a_pump_that_is_to_make_way_for_another_one_has_left_soon_however_relay_and_pr
             manner,
             None,
             |_, world| world.yields,
-            // If the relay hangs then, it is the daemon that ends the wait.
-            |machine, world| world.is_over() || manner.relay_hangs && machine.phase() == Phase::Holding,
+            |machine, world| {
+                // A relay that hangs then, and has not been found out before, the daemon does not wait for.
+                let hangs = manner.relay_hangs && !world.hung && machine.phase() == Phase::Holding;
+                world.is_over() || hangs
+            },
         );
     }
 }

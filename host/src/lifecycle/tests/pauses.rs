@@ -314,12 +314,17 @@ fn a_pump_that_makes_way_when_process_and_daemon_die_does_not_wait_for_their_end
 
 #[test]
 fn a_pump_makes_way_for_another_one_only_when_the_process_is_ready() {
-    let story =
-        Story::running(Policy { on_crash: OnCrash::Keep, ..ready(Restart::Always) }, Strategy::Daemon);
-    let story = story.tell(Event::Ready).tell(Event::RestartAsked).dies(LONG, false, 0).tell(Event::Spawned);
-    let story = story.tell(Event::YieldAsked);
+    let unready = || {
+        let policy = Policy { on_crash: OnCrash::Keep, ..ready(Restart::Always) };
+        let story = Story::running(policy, Strategy::Daemon).tell(Event::Ready).tell(Event::RestartAsked);
+        story.dies(LONG, false, 0).tell(Event::Spawned)
+    };
+    let story = unready().tell(Event::YieldAsked);
     assert!(!story.last.contains(&Action::Finish), "{:?}", story.last);
     assert!(story.tell(Event::Ready).last.contains(&Action::Finish));
+    // One that takes too long for that is ended first.
+    let story = unready().tell(Event::Elapsed(Timer::Ready)).tell(Event::YieldAsked);
+    assert!(!story.last.contains(&Action::Finish), "{:?}", story.last);
 }
 
 #[test]

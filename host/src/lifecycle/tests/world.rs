@@ -88,7 +88,7 @@ pub(super) struct World {
     /// It may begin, and is not there yet.
     pub(super) stands_by: bool,
     /// The relay took too long for the end of the process.
-    hung: bool,
+    pub(super) hung: bool,
     pub(super) left: Option<Outcome>,
     /// This pump has become the daemon.
     pub(super) became: bool,
