@@ -127,5 +127,5 @@ impl Spool {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, linux_path))]
 mod tests;
