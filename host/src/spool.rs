@@ -127,5 +127,6 @@ impl Spool {
     }
 }
 
-#[cfg(all(test, linux_path))]
+#[cfg(linux_path)]
+#[cfg(test)]
 mod tests;
