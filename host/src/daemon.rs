@@ -16,7 +16,7 @@ use crate::delivery::{InHook, Verdict};
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::number;
-use crate::role::{self, Extra, Group, Role, RoleError, attempt};
+use crate::role::{Extra, Group, Role, RoleError, attempt};
 use crate::state::{Member, ReloadState, State};
 use crate::sys::file_watch::FileWatch;
 use crate::sys::poll::poll;
@@ -37,18 +37,18 @@ use tail::Tail;
 /// Exit status of a daemon that could not go on.
 const FAILED: u8 = 125;
 
-/// Runs the daemon until it leaves.
+/// Runs the daemon until it leaves. Its first pump may be a copy of it that does `copy` to live.
 ///
 /// # Errors
 /// It could not even begin.
-pub(crate) fn run() -> Result<u8, RoleError> {
-    Ok(begin()?.live())
+pub(crate) fn run(group: Box<Group>, copy: fn() -> u8) -> Result<u8, RoleError> {
+    Ok(begin(group, copy)?.live())
 }
 
 /// Kept apart and off the stack, so that what a start needs of it is not in use for the daemon's whole life.
 #[inline(never)]
-fn begin() -> Result<Box<Daemon>, RoleError> {
-    Ok(Box::new(Daemon::begin(role::begin(Role::Daemon)?)?))
+fn begin(group: Box<Group>, copy: fn() -> u8) -> Result<Box<Daemon>, RoleError> {
+    Ok(Box::new(Daemon::begin(*group, copy)?))
 }
 
 /// The pump that lives.
@@ -80,6 +80,8 @@ struct Daemon {
     sweeping: bool,
     /// This daemon has started a pump before.
     spawned: bool,
+    /// What a copy of this process does to be the first pump.
+    copy: Option<fn() -> u8>,
     /// The process that the dead pump left.
     process: i32,
     /// With `keep`: its pidfd, which knows how it ended whoever reaps it.
@@ -108,7 +110,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn begin(mut group: Group) -> Result<Self, RoleError> {
+    fn begin(mut group: Group, copy: fn() -> u8) -> Result<Self, RoleError> {
         attempt("become a subreaper", family::become_subreaper())?;
         group.page.set_member(Member::Daemon, nix::unistd::getpid().as_raw());
         let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
@@ -149,6 +151,7 @@ impl Daemon {
             parent,
             predecessor,
             spawned: pump.is_some(),
+            copy: pump.is_none().then_some(copy),
             pump,
             standby: None,
             stderr,
@@ -672,6 +675,8 @@ impl Daemon {
 
     fn try_spawn_pump(&mut self) -> std::io::Result<()> {
         self.take_back_changed();
+        // Later ones are executed: what this one has done since need not be theirs.
+        let copy = self.copy.take();
         let (message, cut_bytes) = self.tail.message();
         self.tell_why(cut_bytes);
         // A pump that does not get far enough to do it itself is not to be blamed for what was before.
@@ -699,7 +704,8 @@ impl Daemon {
         } else if self.renewal.is_some() {
             setup = Some((self.group.launch_file(), self.executable()));
         }
-        let extra = Extra { descriptors, stderr: Some(self.stderr.1.as_fd()), detached: false, setup };
+        // Later ones are executed: what this one has done since need not be theirs.
+        let extra = Extra { descriptors, stderr: Some(self.stderr.1.as_fd()), detached: false, setup, copy };
         let pid = self.group.start(Role::Pump, extra)?;
         log::info!("pump {pid} is started");
         self.dismiss();

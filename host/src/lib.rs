@@ -38,6 +38,8 @@ mod state;
 mod strings;
 mod sys;
 
+use role::{Group, Role, RoleError};
+
 pub use attached::Attached;
 pub use launch::{OnCrash, Restart, Strategy};
 pub use places::PlaceError;
@@ -64,11 +66,29 @@ const PANICKED: u8 = 101;
 #[must_use]
 pub fn main() -> u8 {
     let hidden = std::env::args_os().nth(1);
-    let result = match hidden.as_deref().and_then(std::ffi::OsStr::to_str) {
-        Some("pump") => pump::run().map(|never| match never {}),
-        Some("daemon") => daemon::run(),
-        other => return no_role(other),
-    };
+    match hidden.as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("pump") => pump(),
+        Some("daemon") => live(role::begin(Some(Role::Daemon)), Role::Daemon),
+        other => no_role(other),
+    }
+}
+
+/// Lives as the pump that this process was executed, or copied, to be.
+fn pump() -> u8 {
+    live(role::begin(Some(Role::Pump)), Role::Pump)
+}
+
+/// Lives as the first role of a group, whichever that is.
+fn first_role(group: Result<Box<Group>, RoleError>) -> u8 {
+    let role = group.as_ref().map_or(Role::Pump, |group| Role::first(group.launch.strategy));
+    live(group, role)
+}
+
+fn live(group: Result<Box<Group>, RoleError>, role: Role) -> u8 {
+    let result = group.and_then(|group| match role {
+        Role::Pump => pump::run(group).map(|never| match never {}),
+        Role::Daemon => daemon::run(group, pump),
+    });
     match result {
         Ok(status) => status,
         Err(error) => role_failed(&error),
@@ -81,8 +101,18 @@ fn no_role(argument: Option<&str>) -> u8 {
     match argument {
         Some(loader::helper::ARGUMENT) => loader::helper::run(),
         Some(conformance::ARGUMENT) => conformance::run_child(),
-        Some(_) | None => cli::run(),
+        Some(_) | None => command(argument),
     }
+}
+
+/// Runs a command. One that starts a group has the first role get ready meanwhile.
+fn command(argument: Option<&str>) -> u8 {
+    if argument == Some("start") {
+        role::keep_one_in_reserve(first_role);
+    }
+    let status = cli::run();
+    role::dismiss_reserve();
+    status
 }
 
 #[expect(clippy::print_stderr, reason = "a role's stderr is where its parent or the next monitor reads")]

@@ -23,7 +23,7 @@ use crate::launch::Strategy;
 use crate::lifecycle::{Event, Lifecycle, Phase, Timer};
 use crate::notify::Ear;
 use crate::program::Prepared;
-use crate::role::{self, Group, Role, RoleError};
+use crate::role::{Group, RoleError};
 use crate::state::Member;
 use crate::sys::family::{self, Exit};
 use crate::sys::poll::poll;
@@ -48,8 +48,8 @@ const FAILED: u8 = 125;
 ///
 /// # Errors
 /// It could not even begin.
-pub(crate) fn run() -> Result<std::convert::Infallible, RoleError> {
-    let mut pump = begin()?;
+pub(crate) fn run(group: Box<Group>) -> Result<std::convert::Infallible, RoleError> {
+    let mut pump = begin(group)?;
     let status = pump.live();
     // Open to the very end: the daemon kills a pump whose link is closed, and this one is to have its own exit status.
     std::mem::forget(pump.link.take());
@@ -59,8 +59,8 @@ pub(crate) fn run() -> Result<std::convert::Infallible, RoleError> {
 
 /// Kept apart and off the stack, so that what a start needs of it is not in use for the pump's whole life.
 #[inline(never)]
-fn begin() -> Result<Box<Pump>, RoleError> {
-    Ok(Box::new(Pump::begin(role::begin(Role::Pump)?)?))
+fn begin(group: Box<Group>) -> Result<Box<Pump>, RoleError> {
+    Ok(Box::new(Pump::begin(*group)?))
 }
 
 /// A process that was started.

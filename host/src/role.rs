@@ -1,11 +1,13 @@
 //! What pump and daemon have in common: how they are started, and what they find when they begin.
 
+mod early;
+
 use crate::crash::Crash;
 use crate::launch::{FORMAT, Launch, number};
 use crate::places::GroupFiles;
 use crate::state::{Member, Page};
 use crate::strings::Strings;
-use crate::sys::{environment, family, fd, memory, signals, socket, spawn};
+use crate::sys::{arguments, copy, environment, family, fd, memory, signals, socket, spawn};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::fs::File;
@@ -14,6 +16,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+pub(crate) use early::{Early, dismiss_reserve, keep_one_in_reserve, wait_until_gone};
 
 /// A role that is another process of this executable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,8 +97,10 @@ pub(crate) struct Before {
     pub(crate) executable: OwnedFd,
 }
 
-/// Begins the life of a role: signals blocked, descriptors taken over, log and name set.
-pub(crate) fn begin(role: Role) -> Result<Group, RoleError> {
+/// Begins the life of a role: signals blocked, descriptors taken over, log and name set. One that does not know which
+/// it is, is the first of its group.
+#[inline(never)]
+pub(crate) fn begin(role: Option<Role>) -> Result<Box<Group>, RoleError> {
     memory::share_heap();
     attempt("block signals", signals::block_all())?;
     attempt("restore signals", signals::restore_defaults())?;
@@ -115,7 +121,7 @@ pub(crate) fn begin(role: Role) -> Result<Group, RoleError> {
     }
     crate::logging::start(launch.log_level);
     let page = attempt("map the state page", page_of(&page_fd))?;
-    let handed = if role == Role::Daemon { page.take_handed() } else { 0 };
+    let handed = if role == Some(Role::Daemon) { page.take_handed() } else { 0 };
     if handed != 0 {
         // What threads of a monitor had just opened when their pump became this daemon is not ours.
         (3..=number::LAST).filter(|number| handed >> number & 1 == 0).for_each(|number| drop(take(number)));
@@ -143,7 +149,7 @@ pub(crate) fn begin(role: Role) -> Result<Group, RoleError> {
             }
         }
     }
-    Ok(Group {
+    Ok(Box::new(Group {
         launch,
         launch_fd,
         lock: take(number::LOCK).map(File::from),
@@ -158,7 +164,7 @@ pub(crate) fn begin(role: Role) -> Result<Group, RoleError> {
         before,
         environment: None,
         inherited,
-    })
+    }))
 }
 
 /// Waits for its descriptors, if it was started with nothing but a link: before it was sure that there would be a
@@ -188,6 +194,9 @@ fn page_of(fd: &OwnedFd) -> io::Result<Page> {
     Page::map(&File::from(fd.try_clone()?))
 }
 
+/// Exit status of a role that could not begin.
+const FAILED: u8 = 125;
+
 /// The number of stderr.
 pub(crate) const STDERR: RawFd = 2;
 
@@ -212,6 +221,8 @@ pub(crate) struct Extra<'a> {
     pub(crate) detached: bool,
     /// Launch data and executable, if they are not the group's own.
     pub(crate) setup: Option<(BorrowedFd<'a>, PathBuf)>,
+    /// What a copy of this process does to be the role, where that is as good as to execute it.
+    pub(crate) copy: Option<fn() -> u8>,
 }
 
 impl Group {
@@ -292,6 +303,7 @@ impl Group {
 
     /// Starts a role of this group, from this same executable if nothing else is said.
     pub(crate) fn start(&self, role: Role, extra: Extra<'_>) -> io::Result<i32> {
+        let copy = extra.copy.filter(|_| extra.setup.is_none());
         let (launch, executable) = match extra.setup {
             Some((launch, executable)) => (launch, executable),
             None => (self.launch_fd.as_fd(), own_executable()),
@@ -307,7 +319,10 @@ impl Group {
             environment: &self.environment.clone().unwrap_or_else(own_environment),
             page: Some(self.page),
         };
-        launching.start(descriptors, extra.stderr, extra.detached)
+        match copy {
+            Some(live) if can_be_copied() => launching.copy(descriptors, extra.stderr, live),
+            Some(_) | None => launching.start(descriptors, extra.stderr, extra.detached),
+        }
     }
 
     /// The launch data of the group, and from now on these.
@@ -384,7 +399,52 @@ pub(crate) struct Launching<'a> {
     pub(crate) page: Option<Page>,
 }
 
+/// Tells whether a copy of this process can be a role.
+fn can_be_copied() -> bool {
+    arguments::can_be_replaced() && copy::is_possible()
+}
+
+/// Makes a copy of this process what an executed role is: with these descriptors and no others, in a session of its own.
+fn take_places(
+    descriptors: Vec<(BorrowedFd<'_>, RawFd)>,
+    stderr: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    nix::unistd::setsid()?;
+    nix::unistd::chdir("/")?;
+    // What has its number afterwards is another one.
+    let null = std::mem::ManuallyDrop::new(fd::null()?);
+    let null = null.as_fd();
+    let standard = [(null, 0), (null, 1), (stderr.unwrap_or(null), 2)];
+    let all: Vec<_> = descriptors.into_iter().chain(standard).collect();
+    fd::keep_only(&all, number::LAST)
+}
+
 impl Launching<'_> {
+    /// Has a copy of this process be the role, with these descriptors and no others; returns its pid.
+    fn copy(
+        &self,
+        descriptors: Vec<(BorrowedFd<'_>, RawFd)>,
+        stderr: Option<BorrowedFd<'_>>,
+        live: fn() -> u8,
+    ) -> io::Result<i32> {
+        let member = self.role.member();
+        let begin = || {
+            if let Some(page) = self.page {
+                page.set_member(member, nix::unistd::getpid().as_raw());
+            }
+            arguments::replace(&["immortal", self.role.name(), self.name])?;
+            take_places(descriptors, stderr)
+        };
+        let pid = copy::start(|| match begin() {
+            Ok(()) => live(),
+            Err(_) => FAILED,
+        })?;
+        if let Some(page) = self.page {
+            page.set_member(member, pid);
+        }
+        Ok(pid)
+    }
+
     /// Executes the role with these descriptors and no others; returns its pid.
     pub(crate) fn start(
         &self,

@@ -14,7 +14,8 @@ use crate::privileges::{PrivilegeError, Privileges};
 use crate::program::{self, ProgramError};
 use crate::strings::Strings;
 use crate::sys::signals::{self, Signals};
-use launching::{FirstRole, Verified};
+use crate::role::Early;
+use launching::Verified;
 use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -445,10 +446,10 @@ impl Start {
     }
 
     /// Verifies all. While helpers load the monitors, the first role gets ready.
-    fn verify(self) -> Result<(Verified, FirstRole, Leftovers), StartError> {
+    fn verify(self) -> Result<(Verified, Early, Leftovers), StartError> {
         let mut judged = self.judge()?;
         let checking = Checking::begin(&judged.wanted.specs, &judged.context())?;
-        let first = FirstRole::start(&judged.group)?;
+        let first = judged.group.first_role()?;
         let leftovers = judged.finish_check(checking)?;
         Ok((judged.group, first, leftovers))
     }

@@ -8,20 +8,19 @@ use crate::frames::{Frame, Link};
 use crate::launch::{Launch, Strategy, number};
 use crate::loader::{self, chain};
 use crate::places::{self, GroupFiles, PlaceError};
-use crate::role::{Launching, Role, STDERR};
+use crate::role::{Early, Launching, Role, STDERR, wait_until_gone};
 use crate::state::{Member, Page};
 use crate::strings::Strings;
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
-use crate::sys::{family, fd, socket};
+use crate::sys::fd;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 /// A group that may be started.
 pub(super) struct Verified {
@@ -72,67 +71,23 @@ impl Begun {
     }
 }
 
-/// The first role, started while it is not sure yet that there will be a group: it executes and gets ready, and
-/// then waits for its descriptors, without which it can do nothing. Dropping it calls the start off.
-pub(super) struct FirstRole {
-    role: Role,
-    pid: i32,
-    /// A child of ours, not of init.
-    is_child: bool,
-    /// To the role, until it has its descriptors.
-    link: Option<OwnedFd>,
-}
-
-impl FirstRole {
-    pub(super) fn start(group: &Verified) -> Result<Self, StartError> {
-        let strategy = group.launch.strategy;
-        let role = if strategy == Strategy::Daemon { Role::Daemon } else { Role::Pump };
-        let (ours, theirs) = attempt("make a socket pair", socket::pair())?;
+impl Verified {
+    /// Starts the first role, while it is not sure yet that there will be a group.
+    pub(super) fn first_role(&self) -> Result<Early, StartError> {
         let launching = Launching {
-            role,
-            name: &group.launch.name,
-            executable: group.executable.clone(),
-            environment: &group.inherited,
+            role: Role::first(self.launch.strategy),
+            name: &self.launch.name,
+            executable: self.executable.clone(),
+            environment: &self.inherited,
             page: None,
         };
-        let is_child = strategy == Strategy::Development;
-        let pid = launching.start(vec![(theirs.as_fd(), number::LINK)], None, !is_child);
-        let pid = attempt("start the group", pid)?;
-        Ok(Self { role, pid, is_child, link: Some(ours) })
+        let is_child = self.launch.strategy == Strategy::Development;
+        attempt("start the group", Early::begin(&launching, is_child))
     }
 
-    /// Gives it its descriptors, with which the group begins to live; returns the link, and the role's pid.
-    fn hand_over(
-        mut self,
-        page: Page,
-        descriptors: &[(BorrowedFd<'_>, RawFd)],
-    ) -> Result<(Link, i32), StartError> {
-        page.set_member(self.role.member(), self.pid);
-        if let Some(link) = &self.link {
-            attempt("hand over the descriptors", socket::send_descriptors(link, descriptors))?;
-        }
-        let link = self.link.take().expect("it is taken here and when this is dropped");
-        Ok((attempt("keep the link", Link::new(link))?, self.pid))
-    }
-}
-
-impl Drop for FirstRole {
-    fn drop(&mut self) {
-        if self.link.take().is_none() {
-            return;
-        }
-        if self.is_child {
-            family::wait(self.pid);
-        } else {
-            wait_until_gone(&[self.pid]);
-        }
-    }
-}
-
-impl Verified {
     pub(super) fn launch(
         mut self,
-        first: FirstRole,
+        first: Early,
         signals: Option<&mut Signals>,
     ) -> Result<Started, StartError> {
         let mut begun = Begun::new(&self.launch.name, self.launch.strategy)?;
@@ -147,7 +102,7 @@ impl Verified {
 
     fn launch_in(
         &mut self,
-        first: FirstRole,
+        first: Early,
         begun: &mut Begun,
         signals: Option<&mut Signals>,
     ) -> Result<Started, StartError> {
@@ -195,7 +150,9 @@ impl Verified {
                 descriptors.extend(stderr.into_iter().flat_map(|fd| [(fd, STDERR), (fd, number::CRASH)]));
             }
         }
-        let (mut link, pid) = first.hand_over(begun.page, &descriptors)?;
+        let role = Role::first(strategy);
+        let handed_over = first.hand_over(role, begun.page, &descriptors);
+        let (mut link, pid) = attempt("hand over the descriptors", handed_over)?;
         drop(descriptors);
         let attached = pipes.map(|pipes| (pipes, pid));
         match attempt("wait for the group", wait_for_result(&mut link, signals))? {
@@ -267,14 +224,6 @@ fn wait_for_result(link: &mut Link, mut signals: Option<&mut Signals>) -> io::Re
             };
             return Ok(interrupted.map(by_signal).or(failed));
         }
-    }
-}
-
-/// These roles have closed everything; they are gone within a moment.
-fn wait_until_gone(pids: &[i32]) {
-    let patience = Instant::now() + Duration::from_secs(2);
-    while pids.iter().any(|pid| family::runs(*pid, 0)) && Instant::now() < patience {
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

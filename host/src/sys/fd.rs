@@ -155,17 +155,35 @@ pub(crate) fn place(descriptors: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<()> {
     if let Err(error) = Errno::result(unsafe { libc::unshare(libc::CLONE_FILES) }) {
         log::debug!("taking a table of descriptors of its own: {error}");
     }
-    let park = |(fd, number): &(BorrowedFd<'_>, RawFd)| {
-        let parked = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(PARKED))?;
-        // SAFETY: the kernel has just made this descriptor for us alone.
-        Ok((unsafe { OwnedFd::from_raw_fd(parked) }, *number))
-    };
     let parked: Vec<(OwnedFd, RawFd)> = descriptors.iter().map(park).collect::<io::Result<_>>()?;
     for (fd, number) in &parked {
         duplicate_to(fd, *number)?;
     }
     let numbers: Vec<RawFd> = descriptors.iter().map(|(_, number)| *number).collect();
     inherit_only(&numbers)
+}
+
+/// The same for a process that goes on as it is, and that nobody will ever ask for what it had: closes all others, and
+/// the standard ones have to be among these. Of one thread.
+pub(crate) fn keep_only(descriptors: &[(BorrowedFd<'_>, RawFd)], last: RawFd) -> io::Result<()> {
+    let parked: Vec<(OwnedFd, RawFd)> = descriptors.iter().map(park).collect::<io::Result<_>>()?;
+    for (fd, number) in &parked {
+        duplicate_to(fd, *number)?;
+    }
+    drop(parked);
+    for number in (0..=last).filter(|number| descriptors.iter().all(|(_, kept)| kept != number)) {
+        // SAFETY: close takes a number, and whoever owned it is not asked any more.
+        unsafe { libc::close(number) };
+    }
+    close_behind(last);
+    Ok(())
+}
+
+/// Duplicates a descriptor out of the way of all that get their numbers.
+fn park((fd, number): &(BorrowedFd<'_>, RawFd)) -> io::Result<(OwnedFd, RawFd)> {
+    let parked = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(PARKED))?;
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    Ok((unsafe { OwnedFd::from_raw_fd(parked) }, *number))
 }
 
 /// Closes every descriptor behind this number. For a process that has opened none of its own yet.

@@ -1,0 +1,133 @@
+//! The first role of a group, while it is not sure yet that there will be a group: it gets ready, and then waits for
+//! its descriptors, without which it can do nothing.
+//!
+//! A command makes a copy of itself in reserve before it reads its arguments: it is small then, and the copy gets
+//! ready meanwhile. Whoever cannot be copied has the role executed.
+
+use super::{FAILED, Group, Launching, Role, RoleError, attempt, begin, can_be_copied, take_places};
+use crate::frames::Link;
+use crate::launch::{Strategy, number};
+use crate::state::Page;
+use crate::sys::{arguments, copy, family, socket};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a role that is not a child is waited for that has nothing any more.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The role. Dropping it calls it off, and waits until it is gone.
+#[derive(Debug)]
+pub(crate) struct Early {
+    pid: i32,
+    /// A child of ours, not of init.
+    is_child: bool,
+    /// To the role, until it has its descriptors.
+    link: Option<OwnedFd>,
+}
+
+/// What a copy does to be the first role of this group, or why it cannot be.
+type Live = fn(Result<Box<Group>, RoleError>) -> u8;
+
+/// The copy in reserve.
+static RESERVE: Mutex<Option<Early>> = Mutex::new(None);
+
+fn reserve() -> MutexGuard<'static, Option<Early>> {
+    RESERVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Copies this process in reserve for the first role of a group, if it can be copied.
+pub(crate) fn keep_one_in_reserve(live: Live) {
+    if !can_be_copied() {
+        return;
+    }
+    match Early::copy(live) {
+        Ok(early) => *reserve() = Some(early),
+        Err(error) => log::debug!("no role in reserve: {error}"),
+    }
+}
+
+/// Ends the copy in reserve, if it was not needed.
+pub(crate) fn dismiss_reserve() {
+    drop(reserve().take());
+}
+
+/// Waits for the group that this copy is to be the first role of.
+fn join() -> Result<Box<Group>, RoleError> {
+    let group = begin(None)?;
+    let role = Role::first(group.launch.strategy);
+    attempt("show its arguments", arguments::replace(&["immortal", role.name(), &group.launch.name]))?;
+    Ok(group)
+}
+
+impl Role {
+    /// The first role of a group.
+    pub(crate) fn first(strategy: Strategy) -> Self {
+        match strategy {
+            Strategy::Daemon => Self::Daemon,
+            Strategy::Unattached | Strategy::Development => Self::Pump,
+        }
+    }
+}
+
+impl Early {
+    /// Takes the copy in reserve, if there is one and it runs the executable, or executes the role.
+    pub(crate) fn begin(launching: &Launching<'_>, is_child: bool) -> io::Result<Self> {
+        match reserve().take_if(|_| copy::is_of(&launching.executable)) {
+            Some(early) => Ok(early),
+            None => Self::execute(launching, is_child),
+        }
+    }
+
+    fn copy(live: Live) -> io::Result<Self> {
+        let (ours, theirs) = socket::pair()?;
+        let pid = copy::start(|| match take_places(vec![(theirs.as_fd(), number::LINK)], None) {
+            Ok(()) => live(join()),
+            Err(_) => FAILED,
+        })?;
+        Ok(Self { pid, is_child: true, link: Some(ours) })
+    }
+
+    fn execute(launching: &Launching<'_>, is_child: bool) -> io::Result<Self> {
+        let (ours, theirs) = socket::pair()?;
+        let pid = launching.start(vec![(theirs.as_fd(), number::LINK)], None, !is_child)?;
+        Ok(Self { pid, is_child, link: Some(ours) })
+    }
+
+    /// Gives it its descriptors, with which the group begins to live; returns the link, and the role's pid.
+    pub(crate) fn hand_over(
+        mut self,
+        role: Role,
+        page: Page,
+        descriptors: &[(BorrowedFd<'_>, RawFd)],
+    ) -> io::Result<(Link, i32)> {
+        page.set_member(role.member(), self.pid);
+        if let Some(link) = &self.link {
+            socket::send_descriptors(link, descriptors)?;
+        }
+        let link = self.link.take().expect("it is taken here and when this is dropped");
+        Ok((Link::new(link)?, self.pid))
+    }
+}
+
+impl Drop for Early {
+    fn drop(&mut self) {
+        if self.link.take().is_none() {
+            return;
+        }
+        if self.is_child {
+            family::wait(self.pid);
+        } else {
+            wait_until_gone(&[self.pid]);
+        }
+    }
+}
+
+/// These roles have closed everything; they are gone within a moment.
+pub(crate) fn wait_until_gone(pids: &[i32]) {
+    let patience = Instant::now() + PATIENCE;
+    while pids.iter().any(|pid| family::runs(*pid, 0)) && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,124 @@
+//! What the system shows as a process's arguments.
+
+#![cfg_attr(linux_path, expect(unsafe_code, reason = "the system is told addresses"))]
+
+use std::io;
+
+/// Tells whether [`replace`] works here. What is found out for it is found out once, also for copies of this process.
+pub(crate) fn can_be_replaced() -> bool {
+    #[cfg(linux_path)]
+    return linux::layout().is_some();
+    #[cfg(portable_path)]
+    false
+}
+
+/// Shows these words as the arguments of this process, and nothing of what was there before. Takes some memory for
+/// good.
+pub(crate) fn replace(words: &[&str]) -> io::Result<()> {
+    #[cfg(linux_path)]
+    return linux::replace(words);
+    #[cfg(portable_path)]
+    {
+        let _ = words;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(linux_path)]
+mod linux {
+    use nix::errno::Errno;
+    use std::io;
+    use std::sync::OnceLock;
+
+    /// `struct prctl_mm_map` of the kernel: where the parts of a program are.
+    #[repr(C)]
+    #[derive(Debug, Clone, Copy, Default)]
+    pub(super) struct Map {
+        start_code: u64,
+        end_code: u64,
+        start_data: u64,
+        end_data: u64,
+        start_brk: u64,
+        brk: u64,
+        start_stack: u64,
+        arg_start: u64,
+        arg_end: u64,
+        env_start: u64,
+        env_end: u64,
+        auxv: u64,
+        auxv_size: u32,
+        exe_fd: u32,
+    }
+
+    /// Where the parts of this program are, if the system can be told others.
+    pub(super) fn layout() -> Option<&'static Map> {
+        static LAYOUT: OnceLock<Option<Map>> = OnceLock::new();
+        LAYOUT.get_or_init(|| takes_maps().then(read_layout)?).as_ref()
+    }
+
+    /// Kernels can be built without.
+    fn takes_maps() -> bool {
+        let mut size: libc::c_uint = 0;
+        // SAFETY: the kernel writes one number to the pointer, which is to a live number of that type.
+        let result = unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP_SIZE, &raw mut size, 0, 0) };
+        result == 0 && usize::try_from(size) == Ok(size_of::<Map>())
+    }
+
+    fn read_layout() -> Option<Map> {
+        let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+        // The second field is the name, which may hold anything.
+        let (_, behind_name) = text.rsplit_once(") ")?;
+        let fields: Vec<u64> = behind_name.split(' ').map(|field| field.trim().parse().unwrap_or(0)).collect();
+        // Fields are counted from 1 in the manual of proc.
+        let field = |number: usize| fields.get(number - 3).copied().filter(|address| *address != 0);
+        Some(Map {
+            start_code: field(26)?,
+            end_code: field(27)?,
+            start_stack: field(28)?,
+            start_data: field(45)?,
+            end_data: field(46)?,
+            start_brk: field(47)?,
+            env_start: field(50)?,
+            env_end: field(51)?,
+            exe_fd: u32::MAX,
+            ..Map::default()
+        })
+    }
+
+    pub(super) fn replace(words: &[&str]) -> io::Result<()> {
+        let layout = layout().ok_or(io::ErrorKind::Unsupported)?;
+        let text: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"]).flatten().copied().collect();
+        // The system shows what is there, whenever it is asked.
+        let range = Box::leak(text.into_boxed_slice()).as_ptr_range();
+        // SAFETY: sbrk with 0 changes nothing.
+        let brk = unsafe { libc::sbrk(0) };
+        let map = Map {
+            brk: brk.addr() as u64,
+            arg_start: range.start.addr() as u64,
+            arg_end: range.end.addr() as u64,
+            ..*layout
+        };
+        // SAFETY: the kernel reads a structure of the size given; the addresses in it are those that it has already but
+        // for the arguments, which are memory that is never freed.
+        let result =
+            unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size_of::<Map>(), 0) };
+        Errno::result(result)?;
+        Ok(())
+    }
+}
+
+#[cfg(all(test, linux_path))]
+mod tests {
+    #[test]
+    fn the_system_shows_other_arguments() {
+        if !super::can_be_replaced() {
+            return;
+        }
+        let pid = crate::sys::copy::start(|| {
+            let words = ["immortal", "pump", "some-name"];
+            let shown = super::replace(&words).and_then(|()| std::fs::read("/proc/self/cmdline"));
+            u8::from(!shown.is_ok_and(|shown| shown == b"immortal\0pump\0some-name\0"))
+        });
+        assert_eq!(crate::sys::family::wait(pid.unwrap()).unwrap().code, Some(0));
+    }
+}
