@@ -16,7 +16,7 @@ use crate::delivery::{InHook, Verdict};
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::number;
-use crate::role::{Extra, Group, Role, RoleError, attempt};
+use crate::role::{Begun, Extra, Group, Role, RoleError, attempt};
 use crate::state::{Member, ReloadState, State};
 use crate::sys::file_watch::FileWatch;
 use crate::sys::poll::poll;
@@ -41,14 +41,14 @@ const FAILED: u8 = 125;
 ///
 /// # Errors
 /// It could not even begin.
-pub(crate) fn run(group: Box<Group>, copy: fn() -> u8) -> Result<u8, RoleError> {
-    Ok(begin(group, copy)?.live())
+pub(crate) fn run(begun: Begun, copy: fn() -> u8) -> Result<u8, RoleError> {
+    Ok(begin(begun, copy)?.live())
 }
 
 /// Kept apart and off the stack, so that what a start needs of it is not in use for the daemon's whole life.
 #[inline(never)]
-fn begin(group: Box<Group>, copy: fn() -> u8) -> Result<Box<Daemon>, RoleError> {
-    Ok(Box::new(Daemon::begin(*group, copy)?))
+fn begin(begun: Begun, copy: fn() -> u8) -> Result<Box<Daemon>, RoleError> {
+    Ok(Box::new(Daemon::begin(*begun.join()?, copy)?))
 }
 
 /// The pump that lives.

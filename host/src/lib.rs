@@ -38,7 +38,7 @@ mod state;
 mod strings;
 mod sys;
 
-use role::{Group, Role, RoleError};
+use role::{Begun, Role, RoleError};
 
 pub use attached::Attached;
 pub use launch::{OnCrash, Restart, Strategy};
@@ -68,27 +68,30 @@ pub fn main() -> u8 {
     let hidden = std::env::args_os().nth(1);
     match hidden.as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("pump") => pump(),
-        Some("daemon") => live(role::begin(Some(Role::Daemon)), Role::Daemon),
+        Some("daemon") => daemon(),
         other => no_role(other),
     }
 }
 
 /// Lives as the pump that this process was executed, or copied, to be.
 fn pump() -> u8 {
-    live(role::begin(Some(Role::Pump)), Role::Pump)
+    live_as_pump(role::begin(Role::Pump))
 }
 
-/// Lives as the first role of a group, whichever that is.
-fn first_role(group: Result<Box<Group>, RoleError>) -> u8 {
-    let role = group.as_ref().map_or(Role::Pump, |group| Role::first(group.launch.strategy));
-    live(group, role)
+fn live_as_pump(begun: Result<Begun, RoleError>) -> u8 {
+    end(begun.and_then(pump::run).map(|never| match never {}))
 }
 
-fn live(group: Result<Box<Group>, RoleError>, role: Role) -> u8 {
-    let result = group.and_then(|group| match role {
-        Role::Pump => pump::run(group).map(|never| match never {}),
-        Role::Daemon => daemon::run(group, pump),
-    });
+/// The same for the daemon.
+fn daemon() -> u8 {
+    live_as_daemon(role::begin(Role::Daemon))
+}
+
+fn live_as_daemon(begun: Result<Begun, RoleError>) -> u8 {
+    end(begun.and_then(|begun| daemon::run(begun, pump)))
+}
+
+fn end(result: Result<u8, RoleError>) -> u8 {
     match result {
         Ok(status) => status,
         Err(error) => role_failed(&error),
@@ -108,7 +111,12 @@ fn no_role(argument: Option<&str>) -> u8 {
 /// Runs a command. One that starts a group has the first role get ready meanwhile.
 fn command(argument: Option<&str>) -> u8 {
     if argument == Some("start") {
-        role::keep_one_in_reserve(first_role);
+        // Before they are read properly, the arguments are asked no more than what is likely.
+        let wants_daemon = std::env::args_os().any(|argument| argument.as_encoded_bytes().ends_with(b"daemon"));
+        match wants_daemon {
+            true => role::keep_one_in_reserve(Role::Daemon, live_as_daemon),
+            false => role::keep_one_in_reserve(Role::Pump, live_as_pump),
+        }
     }
     let status = cli::run();
     role::dismiss_reserve();

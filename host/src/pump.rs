@@ -23,7 +23,7 @@ use crate::launch::Strategy;
 use crate::lifecycle::{Event, Lifecycle, Phase, Timer};
 use crate::notify::Ear;
 use crate::program::Prepared;
-use crate::role::{Group, RoleError};
+use crate::role::{Begun, Group, RoleError, attempt};
 use crate::state::Member;
 use crate::sys::family::{self, Exit};
 use crate::sys::poll::poll;
@@ -48,8 +48,10 @@ const FAILED: u8 = 125;
 ///
 /// # Errors
 /// It could not even begin.
-pub(crate) fn run(group: Box<Group>) -> Result<std::convert::Infallible, RoleError> {
-    let mut pump = begin(group)?;
+pub(crate) fn run(begun: Begun) -> Result<std::convert::Infallible, RoleError> {
+    // It is there before there is anything for it to do: one that waits for its descriptors has the time.
+    let relay = attempt("start the relay", relay::start_thread())?;
+    let mut pump = begin(begun, &relay)?;
     let status = pump.live();
     // Open to the very end: the daemon kills a pump whose link is closed, and this one is to have its own exit status.
     std::mem::forget(pump.link.take());
@@ -59,8 +61,8 @@ pub(crate) fn run(group: Box<Group>) -> Result<std::convert::Infallible, RoleErr
 
 /// Kept apart and off the stack, so that what a start needs of it is not in use for the pump's whole life.
 #[inline(never)]
-fn begin(group: Box<Group>) -> Result<Box<Pump>, RoleError> {
-    Ok(Box::new(Pump::begin(*group)?))
+fn begin(begun: Begun, relay: &relay::Thread) -> Result<Box<Pump>, RoleError> {
+    Ok(Box::new(Pump::begin(*begun.join()?, relay)?))
 }
 
 /// A process that was started.

@@ -97,18 +97,45 @@ pub(crate) struct Before {
     pub(crate) executable: OwnedFd,
 }
 
-/// Begins the life of a role: signals blocked, descriptors taken over, log and name set. One that does not know which
-/// it is, is the first of its group.
-#[inline(never)]
-pub(crate) fn begin(role: Option<Role>) -> Result<Box<Group>, RoleError> {
+/// A role that has begun its life: signals blocked, descriptors taken over. If it is the first of its group, it may
+/// not have them yet, for it is not sure yet that there will be a group.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    role: Role,
+    /// What it was given, by number.
+    inherited: Vec<Option<OwnedFd>>,
+    /// The system shows the arguments of the command whose copy it is.
+    is_unnamed: bool,
+}
+
+/// Begins the life of a role.
+pub(crate) fn begin(role: Role) -> Result<Begun, RoleError> {
     memory::share_heap();
     attempt("block signals", signals::block_all())?;
     attempt("restore signals", signals::restore_defaults())?;
     // All at once and before anything else opens a descriptor, which might get a number of the table.
-    let mut inherited: Vec<Option<OwnedFd>> =
-        (0..=number::LAST).map(|n| (n > 2).then(|| fd::adopt(n))?).collect();
+    let inherited = (0..=number::LAST).map(|n| (n > 2).then(|| fd::adopt(n))?).collect();
     family::name_process();
-    receive_the_rest(&mut inherited)?;
+    Ok(Begun { role, inherited, is_unnamed: false })
+}
+
+impl Begun {
+    /// Joins its group: waits for its descriptors, if it does not have them yet, and sets the log. If there is to be no
+    /// group, its link ends instead.
+    // Kept apart, so that what it needs of the stack is not in use while the role lives.
+    #[inline(never)]
+    pub(crate) fn join(mut self) -> Result<Box<Group>, RoleError> {
+        receive_the_rest(&mut self.inherited)?;
+        let group = group_of(self.role, self.inherited)?;
+        if self.is_unnamed {
+            let arguments = ["immortal", self.role.name(), &group.launch.name];
+            attempt("show its arguments", arguments::replace(&arguments))?;
+        }
+        Ok(group)
+    }
+}
+
+fn group_of(role: Role, mut inherited: Vec<Option<OwnedFd>>) -> Result<Box<Group>, RoleError> {
     let mut take =
         |number: RawFd| usize::try_from(number).ok().and_then(|index| inherited.get_mut(index)?.take());
     let (Some(launch_fd), Some(page_fd)) = (take(number::LAUNCH), take(number::PAGE)) else {
@@ -121,7 +148,7 @@ pub(crate) fn begin(role: Option<Role>) -> Result<Box<Group>, RoleError> {
     }
     crate::logging::start(launch.log_level);
     let page = attempt("map the state page", page_of(&page_fd))?;
-    let handed = if role == Some(Role::Daemon) { page.take_handed() } else { 0 };
+    let handed = if role == Role::Daemon { page.take_handed() } else { 0 };
     if handed != 0 {
         // What threads of a monitor had just opened when their pump became this daemon is not ours.
         (3..=number::LAST).filter(|number| handed >> number & 1 == 0).for_each(|number| drop(take(number)));

@@ -25,11 +25,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Given by us and not by `RUST_MIN_STACK` of whoever started the group.
-const RELAY_STACK_BYTES: usize = 2 << 20;
-
 impl Pump {
-    pub(super) fn begin(mut group: Group) -> Result<Self, RoleError> {
+    pub(super) fn begin(mut group: Group, relay: &relay::Thread) -> Result<Self, RoleError> {
         attempt("become a subreaper", family::become_subreaper())?;
         group.page.set_member(Member::Pump, nix::unistd::getpid().as_raw());
         let strategy = group.launch.strategy;
@@ -83,9 +80,7 @@ impl Pump {
         let mail = attempt("make the letter boxes", Mail::new(group.launch.monitors.len() + 1, group.page))?;
         let mail = Arc::new(mail);
         let start = relay_start(&mut group, &mail, &environment, kept.as_ref())?;
-        let thread = std::thread::Builder::new().name("relay".into()).stack_size(RELAY_STACK_BYTES);
-        let thread = thread.spawn(move || relay::run(start));
-        attempt("start the relay", thread)?;
+        relay.start(start);
         let page = group.page;
         let inherited = Inherited {
             executed: page.executed(),

@@ -28,9 +28,11 @@ use nix::poll::{PollFd, PollFlags};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+/// Given by us and not by `RUST_MIN_STACK` of whoever started the group.
+const STACK_BYTES: usize = 2 << 20;
 /// How long lines may gather after a short read.
 const GATHER: Duration = Duration::from_micros(500);
 /// The same for a stream whose pipe is full before that and cannot hold more: its writer would wait for us.
@@ -93,14 +95,42 @@ impl From<loader::CheckError> for Failure {
     }
 }
 
-/// Runs the relay until it is told to finish or a hook fails.
-pub(super) fn run(start: Start) {
-    let mail = Arc::clone(&start.mail);
-    let result = Relay::prepare(start).and_then(Relay::serve);
-    match result {
+/// The relay's thread, which waits for its start.
+pub(super) struct Thread(mpsc::Sender<Start>);
+
+/// Starts the thread of the relay.
+pub(super) fn start_thread() -> io::Result<Thread> {
+    let (sender, receiver) = mpsc::channel();
+    let run = move || run(&receiver);
+    std::thread::Builder::new().name("relay".into()).stack_size(STACK_BYTES).spawn(run)?;
+    Ok(Thread(sender))
+}
+
+impl Thread {
+    /// Starts the relay.
+    pub(super) fn start(&self, start: Start) {
+        self.0.send(start).expect("the relay waits for it");
+    }
+}
+
+/// Runs the relay, once it is started, until it is told to finish or a hook fails.
+fn run(starts: &mpsc::Receiver<Start>) {
+    let Some((mail, relay)) = begin(starts) else { return };
+    match relay.and_then(Relay::serve) {
         Ok(()) => mail.notice(Notice::Finished),
         Err(Failure { text, hint, in_hook }) => mail.notice(Notice::Failed { text, hint, in_hook }),
     }
+}
+
+/// Waits for the start, and prepares the relay.
+// Kept apart, so that what it needs of the stack is not in use for ever.
+#[inline(never)]
+fn begin(starts: &mpsc::Receiver<Start>) -> Option<(Arc<Mail>, Result<Relay, Failure>)> {
+    let dispositions = Dispositions::snapshot();
+    // A pump that does not get that far takes this thread with it.
+    let start = starts.recv().ok()?;
+    let mail = Arc::clone(&start.mail);
+    Some((mail, Relay::prepare(start, &dispositions)))
 }
 
 /// A monitor at work.
@@ -125,9 +155,7 @@ struct Relay {
 
 impl Relay {
     /// Loads and sets up every monitor, waits until all are ready, and delivers what was left in the streams.
-    // Kept apart, so that what it needs of the stack is not in use for ever.
-    #[inline(never)]
-    fn prepare(start: Start) -> Result<Self, Failure> {
+    fn prepare(start: Start, dispositions: &Dispositions) -> Result<Self, Failure> {
         let Start { mail, page, settings, monitors, executable, intake, sinks, .. } = start;
         let mut relay = Self {
             seats: Vec::with_capacity(monitors.len()),
@@ -148,7 +176,6 @@ impl Relay {
                 wait(&mut fds, None).map_err(|error| broken("waiting for the pump before", error))?;
             }
         }
-        let dispositions = Dispositions::snapshot();
         let mut monitors: Vec<(usize, Checked)> =
             monitors.into_iter().enumerate().filter(|(index, _)| !is_aside(start.aside, *index)).collect();
         if monitors.is_empty() {

@@ -4,7 +4,7 @@
 //! A command makes a copy of itself in reserve before it reads its arguments: it is small then, and the copy gets
 //! ready meanwhile. Whoever cannot be copied has the role executed.
 
-use super::{FAILED, Group, Launching, Role, RoleError, attempt, begin, can_be_copied, take_places};
+use super::{Begun, FAILED, Launching, Role, RoleError, begin, can_be_copied, take_places};
 use crate::frames::Link;
 use crate::launch::{Strategy, number};
 use crate::state::Page;
@@ -20,15 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The role. Dropping it calls it off, and waits until it is gone.
 #[derive(Debug)]
 pub(crate) struct Early {
+    role: Role,
     pid: i32,
     /// A child of ours, not of init.
     is_child: bool,
     /// To the role, until it has its descriptors.
     link: Option<OwnedFd>,
 }
-
-/// What a copy does to be the first role of this group, or why it cannot be.
-type Live = fn(Result<Box<Group>, RoleError>) -> u8;
 
 /// The copy in reserve.
 static RESERVE: Mutex<Option<Early>> = Mutex::new(None);
@@ -37,12 +35,13 @@ fn reserve() -> MutexGuard<'static, Option<Early>> {
     RESERVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Copies this process in reserve for the first role of a group, if it can be copied.
-pub(crate) fn keep_one_in_reserve(live: Live) {
+/// Copies this process in reserve, if it can be copied, for the first role of a group, which is likely to be this one;
+/// the copy does this to live as it.
+pub(crate) fn keep_one_in_reserve(role: Role, live: fn(Result<Begun, RoleError>) -> u8) {
     if !can_be_copied() {
         return;
     }
-    match Early::copy(live) {
+    match Early::copy(role, live) {
         Ok(early) => *reserve() = Some(early),
         Err(error) => log::debug!("no role in reserve: {error}"),
     }
@@ -51,14 +50,6 @@ pub(crate) fn keep_one_in_reserve(live: Live) {
 /// Ends the copy in reserve, if it was not needed.
 pub(crate) fn dismiss_reserve() {
     drop(reserve().take());
-}
-
-/// Waits for the group that this copy is to be the first role of.
-fn join() -> Result<Box<Group>, RoleError> {
-    let group = begin(None)?;
-    let role = Role::first(group.launch.strategy);
-    attempt("show its arguments", arguments::replace(&["immortal", role.name(), &group.launch.name]))?;
-    Ok(group)
 }
 
 impl Role {
@@ -74,35 +65,38 @@ impl Role {
 impl Early {
     /// Takes the copy in reserve, if there is one and it runs the executable, or executes the role.
     pub(crate) fn begin(launching: &Launching<'_>, is_child: bool) -> io::Result<Self> {
-        match reserve().take_if(|_| copy::is_of(&launching.executable)) {
+        let fits = |early: &mut Self| early.role == launching.role && copy::is_of(&launching.executable);
+        match reserve().take_if(fits) {
             Some(early) => Ok(early),
             None => Self::execute(launching, is_child),
         }
     }
 
-    fn copy(live: Live) -> io::Result<Self> {
+    fn copy(role: Role, live: fn(Result<Begun, RoleError>) -> u8) -> io::Result<Self> {
         let (ours, theirs) = socket::pair()?;
         let pid = copy::start(|| match take_places(vec![(theirs.as_fd(), number::LINK)], None) {
-            Ok(()) => live(join()),
+            Ok(()) => {
+                arguments::prepare_to_replace();
+                live(begin(role).map(|begun| Begun { is_unnamed: true, ..begun }))
+            }
             Err(_) => FAILED,
         })?;
-        Ok(Self { pid, is_child: true, link: Some(ours) })
+        Ok(Self { role, pid, is_child: true, link: Some(ours) })
     }
 
     fn execute(launching: &Launching<'_>, is_child: bool) -> io::Result<Self> {
         let (ours, theirs) = socket::pair()?;
         let pid = launching.start(vec![(theirs.as_fd(), number::LINK)], None, !is_child)?;
-        Ok(Self { pid, is_child, link: Some(ours) })
+        Ok(Self { role: launching.role, pid, is_child, link: Some(ours) })
     }
 
     /// Gives it its descriptors, with which the group begins to live; returns the link, and the role's pid.
     pub(crate) fn hand_over(
         mut self,
-        role: Role,
         page: Page,
         descriptors: &[(BorrowedFd<'_>, RawFd)],
     ) -> io::Result<(Link, i32)> {
-        page.set_member(role.member(), self.pid);
+        page.set_member(self.role.member(), self.pid);
         if let Some(link) = &self.link {
             socket::send_descriptors(link, descriptors)?;
         }

@@ -150,8 +150,7 @@ impl Verified {
                 descriptors.extend(stderr.into_iter().flat_map(|fd| [(fd, STDERR), (fd, number::CRASH)]));
             }
         }
-        let role = Role::first(strategy);
-        let handed_over = first.hand_over(role, begun.page, &descriptors);
+        let handed_over = first.hand_over(begun.page, &descriptors);
         let (mut link, pid) = attempt("hand over the descriptors", handed_over)?;
         drop(descriptors);
         let attached = pipes.map(|pipes| (pipes, pid));

@@ -4,12 +4,18 @@
 
 use std::io;
 
-/// Tells whether [`replace`] works here. What is found out for it is found out once, also for copies of this process.
+/// Tells whether [`replace`] works here, where `/proc` is.
 pub(crate) fn can_be_replaced() -> bool {
     #[cfg(linux_path)]
-    return linux::layout().is_some();
+    return linux::takes_maps();
     #[cfg(portable_path)]
     false
+}
+
+/// Finds out what [`replace`] needs to know, so that it takes less time later.
+pub(crate) fn prepare_to_replace() {
+    #[cfg(linux_path)]
+    linux::layout();
 }
 
 /// Shows these words as the arguments of this process, and nothing of what was there before. Takes some memory for
@@ -50,14 +56,14 @@ mod linux {
         exe_fd: u32,
     }
 
-    /// Where the parts of this program are, if the system can be told others.
+    /// Where the parts of this program are.
     pub(super) fn layout() -> Option<&'static Map> {
         static LAYOUT: OnceLock<Option<Map>> = OnceLock::new();
-        LAYOUT.get_or_init(|| takes_maps().then(read_layout)?).as_ref()
+        LAYOUT.get_or_init(read_layout).as_ref()
     }
 
     /// Kernels can be built without.
-    fn takes_maps() -> bool {
+    pub(super) fn takes_maps() -> bool {
         let mut size: libc::c_uint = 0;
         // SAFETY: the kernel writes one number to the pointer, which is to a live number of that type.
         let result = unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP_SIZE, &raw mut size, 0, 0) };
