@@ -9,7 +9,6 @@ mod reload;
 mod report;
 mod unit;
 
-use crate::loader::helper;
 use crate::start::{Start, StartError, Started};
 use crate::sys::signals;
 use crate::{attached, groups, notify};
@@ -24,18 +23,8 @@ use serde_json::Value;
 const COMPLETE: &str = "IMMORTAL_COMPLETE";
 
 /// Runs one command.
+#[inline(never)]
 pub(crate) fn run() -> u8 {
-    helper::allow_copies();
-    let command = std::env::args_os().nth(1);
-    if command.is_some_and(|command| command == "start" || command == "check") {
-        helper::keep_one_in_reserve();
-    }
-    let status = run_typed();
-    helper::dismiss_reserve();
-    status
-}
-
-fn run_typed() -> u8 {
     CompleteEnv::with_factory(Cli::command).var(COMPLETE).complete();
     let cli = match Cli::read() {
         Ok(cli) => cli,

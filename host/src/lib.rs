@@ -38,6 +38,7 @@ mod state;
 mod strings;
 mod sys;
 
+use loader::helper;
 use role::{Begun, Role, RoleError};
 
 pub use attached::Attached;
@@ -102,24 +103,31 @@ fn end(result: Result<u8, RoleError>) -> u8 {
 #[inline(never)]
 fn no_role(argument: Option<&str>) -> u8 {
     match argument {
-        Some(loader::helper::ARGUMENT) => loader::helper::run(),
+        Some(helper::ARGUMENT) => helper::run(),
         Some(conformance::ARGUMENT) => conformance::run_child(),
         Some(_) | None => command(argument),
     }
 }
 
-/// Runs a command. One that starts a group has the first role get ready meanwhile.
+/// Runs a command. For one that starts a group, the first role and the helper that checks the first monitor get ready
+/// meanwhile.
 fn command(argument: Option<&str>) -> u8 {
+    helper::allow_copies();
     if argument == Some("start") {
-        // Before they are read properly, the arguments are asked no more than what is likely.
-        let wants_daemon = std::env::args_os().any(|argument| argument.as_encoded_bytes().ends_with(b"daemon"));
+        // The arguments are not read yet: which role it will be is likely, and not sure.
+        let wants_daemon =
+            std::env::args_os().any(|argument| argument.as_encoded_bytes().ends_with(b"daemon"));
         match wants_daemon {
             true => role::keep_one_in_reserve(Role::Daemon, live_as_daemon),
             false => role::keep_one_in_reserve(Role::Pump, live_as_pump),
         }
     }
+    if matches!(argument, Some("start" | "check")) {
+        helper::keep_one_in_reserve();
+    }
     let status = cli::run();
     role::dismiss_reserve();
+    helper::dismiss_reserve();
     status
 }
 

@@ -1,6 +1,7 @@
 //! The helper's side.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
@@ -15,6 +16,7 @@ use crate::loader::header::{self, Native};
 use crate::loader::host_table::{Pids, Services, publish};
 use crate::loader::table::{Library, Trust, open};
 use crate::loader::{FileError, Identity, LoadError, Settings, chain, check_options, file};
+use crate::sys::fd;
 
 /// The helper process from start to end. It serves one parent over its standard input, and one library.
 #[must_use]
@@ -41,15 +43,14 @@ pub(super) fn run_copy(channel: OwnedFd, stderr: OwnedFd, directory: Option<&Pat
 }
 
 fn take_places(channel: OwnedFd, stderr: OwnedFd, directory: Option<&Path>) -> io::Result<()> {
-    use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setpgid};
+    use nix::unistd::{Pid, setpgid};
     setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
     if let Some(directory) = directory {
         std::env::set_current_dir(directory)?;
     }
-    dup2_stdin(channel)?;
-    dup2_stdout(crate::sys::fd::null()?)?;
-    dup2_stderr(stderr)?;
-    Ok(())
+    // What has their numbers afterwards is not theirs.
+    let [channel, null, stderr] = [channel, fd::null()?, stderr].map(ManuallyDrop::new);
+    fd::keep_only(&[(channel.as_fd(), 0), (null.as_fd(), 1), (stderr.as_fd(), 2)], 2)
 }
 
 fn raw_stdin() -> i32 {
