@@ -369,9 +369,7 @@ impl Start {
     /// # Errors
     /// Whatever `start` would refuse.
     pub fn check(self) -> Result<(), StartError> {
-        let mut judged = self.judge()?;
-        let checking = Checking::begin(&judged.wanted.specs, &judged.context())?;
-        judged.finish_check(checking).map(drop)
+        self.begin()?.judge()?.finish().map(drop)
     }
 
     /// Starts the group; returns when the program has been executed.
@@ -410,90 +408,101 @@ impl Start {
             None => find_executable().ok_or(StartError::NoExecutable)?,
         };
         keeping::judge_count(&self.policy, self.monitors.len())?;
-        let wanted = self.wanted(&name, &caller, &executable, &environment)?;
+        let wanted = self.wanted(&caller, &executable)?;
+        let settings = self.settings(&name, &environment);
         let context = wanted.context(&executable, &caller);
-        let monitors = loader::check_all(&wanted.specs, &wanted.options, &context)?;
+        let monitors = loader::check_all(&wanted.specs, &wanted.options, &settings, &context)?;
         Ok((monitors, self.policy))
     }
 
     /// The monitors that are wanted, none of them looked at yet.
-    fn wanted(
-        &mut self,
-        name: &str,
-        caller: &Path,
-        executable: &Path,
-        environment: &Strings,
-    ) -> Result<Wanted, StartError> {
+    fn wanted(&mut self, caller: &Path, executable: &Path) -> Result<Wanted, CheckError> {
         if self.monitors.is_empty() {
             self.monitors.push("log".into());
         }
-        let specs = self.monitors.iter().map(|monitor| Spec::parse(monitor)).collect::<Result<Vec<_>, _>>();
+        let specs = self.monitors.iter().map(|monitor| Spec::parse(monitor)).collect::<Result<_, _>>();
         let options = self.options.iter().map(|option| RawOption::parse(option));
-        let options = options.collect::<Result<Vec<_>, OptionError>>();
-        Ok(Wanted {
-            specs: specs.map_err(CheckError::from)?,
-            options: options.map_err(CheckError::from)?,
-            search: SearchPath::from_environment(&self.monitor_path, caller, executable),
-            settings: settings(
-                name,
-                self.strategy,
-                None,
-                &self.program,
-                self.policy.on_crash,
-                environment.clone(),
-            ),
-        })
+        let options = options.collect::<Result<_, OptionError>>();
+        let search = SearchPath::from_environment(&self.monitor_path, caller, executable);
+        Ok(Wanted { specs: specs?, options: options?, search })
+    }
+
+    /// What the monitors can read.
+    fn settings(&self, name: &str, environment: &Strings) -> Settings {
+        settings(name, self.strategy, None, &self.program, self.policy.on_crash, environment.clone())
     }
 
     /// Verifies all. While helpers load the monitors, the first role gets ready.
     fn verify(self) -> Result<(Verified, Early, Leftovers), StartError> {
-        let mut judged = self.judge()?;
-        let checking = Checking::begin(&judged.wanted.specs, &judged.context())?;
+        let judged = self.begin()?.judge()?;
         let first = judged.group.first_role()?;
-        let leftovers = judged.finish_check(checking)?;
-        Ok((judged.group, first, leftovers))
+        let (group, leftovers) = judged.finish()?;
+        Ok((group, first, leftovers))
     }
 
-    /// Verifies all but the monitors.
-    fn judge(mut self) -> Result<Judged, StartError> {
+    /// Has helpers load the monitors.
+    fn begin(mut self) -> Result<Begun, StartError> {
         let name = match self.name.take() {
             Some(name) => valid_name(name)?,
             None => default_name(&self.program.file),
         };
         let caller = attempt("find out the current directory", std::env::current_dir())?;
-        let directory = match &self.working_directory {
-            Some(directory) => caller.join(directory),
-            None => caller.clone(),
-        };
-        if self.working_directory.is_some() && !directory.is_dir() {
-            let source = io::Error::other(format!("{}: no such directory", directory.display()));
-            return Err(StartError::System { what: "use the working directory", source });
-        }
-        self.program.caller_directory = caller.clone().into_os_string().into_vec();
-        self.program.directory = directory.into_os_string().into_vec();
-        let inherited = program::caller_environment();
-        self.privileges.apply(&mut self.program)?;
-        let environment = program::environment(&self.program, &inherited);
-        program::prepare(&self.program, &environment)?;
-        program::verify(&self.program, &environment)?;
         let executable = match self.executable.take() {
             Some(path) => path,
             None => find_executable().ok_or(StartError::NoExecutable)?,
         };
-        let spool = keeping::spool(&self.policy, self.strategy, self.monitors.len())?;
-        let wanted = self.wanted(&name, &caller, &executable, &environment)?;
+        let checking = self.wanted(&caller, &executable).and_then(|wanted| {
+            Ok((Checking::begin(&wanted.specs, &wanted.context(&executable, &caller))?, wanted))
+        });
+        Ok(Begun { start: self, name, caller, executable, checking })
+    }
+}
+
+/// A start whose monitors are being loaded.
+struct Begun {
+    start: Start,
+    name: String,
+    /// The caller's directory.
+    caller: PathBuf,
+    executable: PathBuf,
+    /// What is wrong with the monitors is said only if nothing is wrong with the program.
+    checking: Result<(Checking, Wanted), CheckError>,
+}
+
+impl Begun {
+    /// Verifies all but the monitors.
+    fn judge(self) -> Result<Judged, StartError> {
+        let Self { mut start, name, caller, executable, checking } = self;
+        let directory = match &start.working_directory {
+            Some(directory) => caller.join(directory),
+            None => caller.clone(),
+        };
+        if start.working_directory.is_some() && !directory.is_dir() {
+            let source = io::Error::other(format!("{}: no such directory", directory.display()));
+            return Err(StartError::System { what: "use the working directory", source });
+        }
+        start.program.caller_directory = caller.clone().into_os_string().into_vec();
+        start.program.directory = directory.into_os_string().into_vec();
+        let inherited = program::caller_environment();
+        start.privileges.apply(&mut start.program)?;
+        let environment = program::environment(&start.program, &inherited);
+        program::prepare(&start.program, &environment)?;
+        program::verify(&start.program, &environment)?;
+        let spool = keeping::spool(&start.policy, start.strategy, start.monitors.len())?;
+        let settings = start.settings(&name, &environment);
         let launch = Launch {
             format: FORMAT,
             name,
-            strategy: self.strategy,
+            strategy: start.strategy,
             directory: None,
-            program: self.program,
-            policy: self.policy,
+            program: start.program,
+            policy: start.policy,
             monitors: Vec::new(),
             log_level: log::max_level() as u8,
         };
-        let group = Verified { launch, relay: self.relay, executable, inherited, spool };
-        Ok(Judged { group, wanted, caller })
+        let (checking, wanted) = checking?;
+        let group = Verified { launch, relay: start.relay, executable, inherited, spool };
+        Ok(Judged { group, checking, wanted, settings, caller })
     }
 }
 
@@ -502,7 +511,6 @@ struct Wanted {
     specs: Vec<Spec>,
     options: Vec<RawOption>,
     search: SearchPath,
-    settings: Settings,
 }
 
 impl Wanted {
@@ -511,7 +519,6 @@ impl Wanted {
             executable,
             directory: caller,
             search: &self.search,
-            settings: &self.settings,
             max_level: log::max_level(),
         }
     }
@@ -520,20 +527,21 @@ impl Wanted {
 /// A group of which everything is known to be right but its monitors.
 struct Judged {
     group: Verified,
+    checking: Checking,
     wanted: Wanted,
+    settings: Settings,
     /// The caller's directory.
     caller: PathBuf,
 }
 
 impl Judged {
-    fn context(&self) -> CheckContext<'_> {
-        self.wanted.context(&self.group.executable, &self.caller)
-    }
-
-    fn finish_check(&mut self, checking: Checking) -> Result<Leftovers, StartError> {
-        let (monitors, leftovers) = checking.finish(&self.wanted.options, &self.context())?;
-        self.group.launch.monitors = monitors;
-        Ok(leftovers)
+    /// Waits until the monitors have been checked.
+    fn finish(self) -> Result<(Verified, Leftovers), StartError> {
+        let Self { mut group, checking, wanted, settings, caller } = self;
+        let context = wanted.context(&group.executable, &caller);
+        let (monitors, leftovers) = checking.finish(&wanted.options, &settings, &context)?;
+        group.launch.monitors = monitors;
+        Ok((group, leftovers))
     }
 }
 

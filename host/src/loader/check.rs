@@ -20,8 +20,6 @@ pub struct CheckContext<'a> {
     pub directory: &'a Path,
     /// Where names are looked for.
     pub search: &'a SearchPath,
-    /// What the monitors can read.
-    pub settings: &'a Settings,
     /// Records above this are not wanted of them.
     pub max_level: LevelFilter,
 }
@@ -112,17 +110,18 @@ impl CheckError {
     }
 }
 
-/// Finds all monitors, loads each in a helper process, gives them their options and lets them judge these. The
-/// helpers run side by side; nothing of them is left.
+/// Finds all monitors, loads each in a helper process, gives them their options and what else they can read, and lets
+/// them judge these. The helpers run side by side; nothing of them is left.
 ///
 /// # Errors
 /// The first thing that is wrong.
 pub fn check_all(
     specs: &[Spec],
     raw: &[RawOption],
+    settings: &Settings,
     context: &CheckContext<'_>,
 ) -> Result<Vec<Checked>, CheckError> {
-    Checking::begin(specs, context)?.finish(raw, context).map(|(checked, _)| checked)
+    Checking::begin(specs, context)?.finish(raw, settings, context).map(|(checked, _)| checked)
 }
 
 /// The monitors of a start, each being loaded in a helper process. Dropping this kills them.
@@ -155,6 +154,7 @@ impl Checking {
     pub(crate) fn finish(
         mut self,
         raw: &[RawOption],
+        settings: &Settings,
         context: &CheckContext<'_>,
     ) -> Result<(Vec<Checked>, Leftovers), CheckError> {
         let mut helpers = std::mem::take(&mut self.helpers);
@@ -168,7 +168,7 @@ impl Checking {
             .map(|(&(label, _), (description, _))| Target { label, declared: description.options.as_deref() })
             .collect();
         let routed = options::route(raw, &targets, context.directory, &options::read_bounded)?;
-        check_each(context.executable, &monitors, &mut helpers, &routed, context.settings)?;
+        check_each(context.executable, &monitors, &mut helpers, &routed, settings)?;
         helpers.iter().for_each(Helper::kill);
         let passed = monitors.iter().zip(described).zip(routed);
         let checked =

@@ -16,11 +16,10 @@ pub(super) fn log(settings: &Settings, executable: &Path) -> Result<Checked, Che
         executable,
         directory: &directory,
         search: &SearchPath::from_environment(&[], &directory, &beside),
-        settings,
         max_level: log::max_level(),
     };
     let specs = [Spec::parse(OsStr::new("log"))?];
     let options = [RawOption::parse(OsStr::from_bytes(&option))?];
-    let mut checked = loader::check_all(&specs, &options, &context)?;
+    let mut checked = loader::check_all(&specs, &options, settings, &context)?;
     Ok(checked.remove(0))
 }

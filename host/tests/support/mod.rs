@@ -77,10 +77,9 @@ pub(crate) fn check_specs(specs: &[Spec], options: &[&str]) -> Result<Vec<Checke
         executable: Path::new(EXECUTABLE),
         directory: Path::new("/"),
         search: &SearchPath::new(&resolve::Places::default()),
-        settings: &settings,
         max_level: log::LevelFilter::Warn,
     };
-    check_all(specs, &raw, &context)
+    check_all(specs, &raw, &settings, &context)
 }
 
 /// An error with its sources, as the command shows it.
