@@ -355,12 +355,15 @@ pub(crate) struct Claim {
 /// Takes a name: nobody else can while the lock is held. What an earlier group left is ended and removed.
 pub(crate) fn claim(runtime: &Path, name: &str) -> Result<Claim, PlaceError> {
     let files = GroupFiles::of(runtime, name);
-    let lock = lock(&files, name)?;
-    if let Some(snapshot) = Snapshot::read(&files.page()) {
-        end_orphan(&files, &snapshot);
-    }
+    let (lock, is_new) = lock(&files, name)?;
     let directory = &files.directory;
-    files.clear().map_err(|error| PlaceError::system("clear", directory, error))?;
+    let snapshot = Snapshot::read(&files.page());
+    if let Some(snapshot) = &snapshot {
+        end_orphan(&files, snapshot);
+    }
+    if !is_new || snapshot.is_some() {
+        files.clear().map_err(|error| PlaceError::system("clear", directory, error))?;
+    }
     let make = || -> io::Result<(UnixListener, File)> {
         let page_file =
             File::options().read(true).write(true).create_new(true).mode(0o600).open(files.page())?;
@@ -377,17 +380,16 @@ pub(crate) fn claim(runtime: &Path, name: &str) -> Result<Claim, PlaceError> {
     }
 }
 
-/// Locks the group's directory. Between opening the lock and locking it the group may end and take the file
+/// Locks the group's directory, and tells whether it was made for that. Between opening the lock and locking it the group may end and take the file
 /// away, so the file that was locked must still be the one that the path names.
-fn lock(files: &GroupFiles, name: &str) -> Result<File, PlaceError> {
+fn lock(files: &GroupFiles, name: &str) -> Result<(File, bool), PlaceError> {
     let patience = Instant::now() + LOCK_PATIENCE;
     loop {
-        match DirBuilder::new().mode(0o700).create(&files.directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(PlaceError::system("make", &files.directory, error));
-            }
-            Ok(()) | Err(_) => {}
-        }
+        let is_new = match DirBuilder::new().mode(0o700).create(&files.directory) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(PlaceError::system("make", &files.directory, error)),
+        };
         let path = files.lock();
         let file =
             match File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)
@@ -397,7 +399,7 @@ fn lock(files: &GroupFiles, name: &str) -> Result<File, PlaceError> {
                 Err(error) => return Err(PlaceError::system("open", &path, error)),
             };
         match file.try_lock() {
-            Ok(()) if is_same_file(&file, &path) => return Ok(file),
+            Ok(()) if is_same_file(&file, &path) => return Ok((file, is_new)),
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let alive = Snapshot::read(&files.page()).is_some_and(|page| page.has_roles());
