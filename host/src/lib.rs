@@ -111,6 +111,8 @@ fn no_role(argument: Option<&str>) -> u8 {
 
 /// Runs a command. For one that starts a group, the first role and the helper that checks the first monitor get ready
 /// meanwhile.
+// What the copies find of the stack in use is theirs for life: it has to be little.
+#[inline(never)]
 fn command(argument: Option<&str>) -> u8 {
     helper::allow_copies();
     if argument == Some("start") {

@@ -432,10 +432,7 @@ fn can_be_copied() -> bool {
 }
 
 /// Makes a copy of this process what an executed role is: with these descriptors and no others, in a session of its own.
-fn take_places(
-    descriptors: Vec<(BorrowedFd<'_>, RawFd)>,
-    stderr: Option<BorrowedFd<'_>>,
-) -> io::Result<()> {
+fn take_places(descriptors: Vec<(BorrowedFd<'_>, RawFd)>, stderr: Option<BorrowedFd<'_>>) -> io::Result<()> {
     nix::unistd::setsid()?;
     nix::unistd::chdir("/")?;
     // What has its number afterwards is another one.

@@ -12,9 +12,9 @@ use crate::options::{OptionError, RawOption};
 use crate::places::PlaceError;
 use crate::privileges::{PrivilegeError, Privileges};
 use crate::program::{self, ProgramError};
+use crate::role::Early;
 use crate::strings::Strings;
 use crate::sys::signals::{self, Signals};
-use crate::role::Early;
 use launching::Verified;
 use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
@@ -515,12 +515,7 @@ struct Wanted {
 
 impl Wanted {
     fn context<'a>(&'a self, executable: &'a Path, caller: &'a Path) -> CheckContext<'a> {
-        CheckContext {
-            executable,
-            directory: caller,
-            search: &self.search,
-            max_level: log::max_level(),
-        }
+        CheckContext { executable, directory: caller, search: &self.search, max_level: log::max_level() }
     }
 }
 
