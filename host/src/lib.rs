@@ -116,12 +116,11 @@ fn no_role(argument: Option<&str>) -> u8 {
 fn command(argument: Option<&str>) -> u8 {
     helper::allow_copies();
     if argument == Some("start") {
-        // The arguments are not read yet: which role it will be is likely, and not sure.
-        let wants_daemon =
-            std::env::args_os().any(|argument| argument.as_encoded_bytes().ends_with(b"daemon"));
-        match wants_daemon {
-            true => role::keep_one_in_reserve(Role::Daemon, live_as_daemon),
-            false => role::keep_one_in_reserve(Role::Pump, live_as_pump),
+        match likely_strategy() {
+            Strategy::Daemon => role::keep_one_in_reserve(Role::Daemon, live_as_daemon),
+            Strategy::Unattached => role::keep_one_in_reserve(Role::Pump, live_as_pump),
+            // Its pump is executed as a child of the command, which lives on.
+            Strategy::Development => {}
         }
     }
     if matches!(argument, Some("start" | "check")) {
@@ -131,6 +130,19 @@ fn command(argument: Option<&str>) -> u8 {
     role::dismiss_reserve();
     helper::dismiss_reserve();
     status
+}
+
+/// The strategy that the arguments probably ask for, which are not read yet.
+fn likely_strategy() -> Strategy {
+    let asks_for = |argument: &std::ffi::OsStr, name: &str| {
+        let before = argument.as_encoded_bytes().strip_suffix(name.as_bytes());
+        matches!(before, Some(b"" | b"-s" | b"-s=" | b"--strategy="))
+    };
+    let strategies = [("daemon", Strategy::Daemon), ("development", Strategy::Development)];
+    let asked = std::env::args_os().skip(2).take_while(|argument| argument != "--").find_map(|argument| {
+        strategies.iter().find(|(name, _)| asks_for(&argument, name)).map(|(_, strategy)| *strategy)
+    });
+    asked.unwrap_or(Strategy::Unattached)
 }
 
 #[expect(clippy::print_stderr, reason = "a role's stderr is where its parent or the next monitor reads")]

@@ -524,3 +524,19 @@ fn the_umask_of_the_caller_holds_for_the_process() {
     outcome.assert_code(0);
     Group::find(&sandbox, "group").wait_log("the mask", |log| log.output() == b"0027\n");
 }
+
+/// Others can read the command line; what was typed may hold secrets.
+#[test]
+fn roles_show_what_they_are_and_nothing_of_what_was_typed() {
+    for strategy in ["unattached", "daemon"] {
+        let sandbox = Sandbox::new();
+        // A program whose name sounds like the other strategy changes nothing.
+        let group = sandbox.launch(strategy).recorder().args(["-e", "SECRET=daemon"]).puppet(DUMP).start();
+        for role in
+            [Role::Monitor, Role::Daemon].into_iter().filter(|role| group.started.get(*role).is_some())
+        {
+            let word = if role == Role::Monitor { "pump" } else { "daemon" };
+            assert_eq!(group.member(role).command_line(), format!("immortal {word} group"), "{strategy}");
+        }
+    }
+}

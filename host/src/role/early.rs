@@ -65,8 +65,12 @@ impl Role {
 impl Early {
     /// Takes the copy in reserve, if there is one and it runs the executable, or executes the role.
     pub(crate) fn begin(launching: &Launching<'_>, is_child: bool) -> io::Result<Self> {
-        let fits = |early: &mut Self| early.role == launching.role && copy::is_of(&launching.executable);
-        match reserve().take_if(fits) {
+        let reserve = reserve().take();
+        let fits = |early: &Self| {
+            let is_the_same = early.role == launching.role && copy::is_of(&launching.executable);
+            is_the_same && !is_child
+        };
+        match reserve.filter(fits) {
             Some(early) => Ok(early),
             None => Self::execute(launching, is_child),
         }
