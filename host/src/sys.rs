@@ -4,6 +4,7 @@
 //! too. Nothing here knows what a group is.
 
 pub(crate) mod arguments;
+pub(crate) mod arrivals;
 pub(crate) mod clock;
 pub(crate) mod copy;
 pub(crate) mod entry;

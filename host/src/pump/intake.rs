@@ -80,6 +80,11 @@ impl Intake {
         self.streams[stream].as_fd()
     }
 
+    /// stdout and stderr.
+    pub(super) fn streams(&self) -> [BorrowedFd<'_>; 2] {
+        self.streams.each_ref().map(AsFd::as_fd)
+    }
+
     /// How many bytes wait in a stream.
     pub(super) fn waiting(&self, stream: usize) -> io::Result<usize> {
         fd::waiting(&self.streams[stream])

@@ -21,6 +21,7 @@ use crate::loader::{
 };
 use crate::recent::CHUNK_BYTES;
 use crate::state::{Page, is_aside};
+use crate::sys::arrivals::Arrivals;
 use crate::sys::{clock, fd, memory};
 use immortal_monitor_api::abi;
 use nix::errno::Errno;
@@ -145,6 +146,7 @@ struct Relay {
     delivery: Delivery,
     seats: Vec<Seat>,
     intake: Intake,
+    arrivals: Arrivals,
     sinks: [Sink; 2],
     reading: bool,
     gather: Duration,
@@ -160,6 +162,7 @@ impl Relay {
         let mut relay = Self {
             seats: Vec::with_capacity(monitors.len()),
             delivery: page.delivery(),
+            arrivals: Arrivals::new(intake.streams()),
             intake,
             reading: false,
             gather: GATHER,
@@ -288,6 +291,8 @@ impl Relay {
                 // A full buffer means that more waits: go on at once.
                 Took::Much => {}
                 Took::Little => self.sleep(Some(self.gather), false)?,
+                // Something may have come unnoticed.
+                Took::Nothing if !self.arrivals.prepare(self.intake.streams()) => {}
                 Took::Nothing => {
                     self.idle()?;
                     self.trim();
@@ -390,7 +395,9 @@ impl Relay {
     fn read_both(&mut self) -> Result<Took, Failure> {
         let mut took = Took::Nothing;
         for stream in 0..2 {
-            match self.pass_on(stream, CHUNK_BYTES)? {
+            let taken = self.pass_on(stream, CHUNK_BYTES)?;
+            self.arrivals.came(stream, self.intake.stream(stream), taken.count);
+            match taken {
                 Taken { count: 0, .. } => {}
                 // A pipe of short lines is full before it holds as many bytes as it has room for.
                 Taken { count, room } if count > room - room / 8 => {
@@ -476,12 +483,15 @@ impl Relay {
 
     /// Sleeps until a command comes, with `streams` also until there is something to read, at most `within`.
     fn sleep(&mut self, within: Option<Duration>, streams: bool) -> Result<(), Failure> {
-        let mut fds = [
-            PollFd::new(self.mail.relay.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.intake.stream(0), PollFlags::POLLIN),
-            PollFd::new(self.intake.stream(1), PollFlags::POLLIN),
-        ];
-        let watched = if streams { 3 } else { 1 };
+        let source = self.arrivals.source();
+        let [stdout, stderr] = self.intake.streams();
+        let mut fds = [self.mail.relay.as_fd(), source.unwrap_or(stdout), stderr]
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let watched = match (streams, source) {
+            (false, _) => 1,
+            (true, Some(_)) => 2,
+            (true, None) => 3,
+        };
         // A wait with an end is so short that nobody need know of it.
         if within.is_none() {
             self.mail.rest();
@@ -493,6 +503,9 @@ impl Relay {
         waited.map_err(|error| broken("waiting for output", error))?;
         if fds[0].any() == Some(true) {
             self.mail.relay.clear();
+        }
+        if streams {
+            self.arrivals.clear();
         }
         Ok(())
     }
