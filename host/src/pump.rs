@@ -105,6 +105,8 @@ struct Pump {
     events: VecDeque<Event>,
     /// The process was executed before, by this pump or one before it.
     executed: bool,
+    /// Whoever started this pump knows that the process runs.
+    reported: bool,
     /// Clients that wait for the new process.
     restarting: Vec<ClientId>,
     /// Clients that asked for the end; they are answered when it is under way. One that is not, because this pump

@@ -133,6 +133,7 @@ impl Pump {
             ending,
             events: VecDeque::new(),
             executed: page.executed(),
+            reported: false,
             restarting: Vec::new(),
             stopping: Vec::new(),
             reloading: Vec::new(),

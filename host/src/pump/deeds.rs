@@ -203,12 +203,19 @@ impl Pump {
     pub(super) fn report_started(&mut self) {
         let Some(started) = self.process else { return };
         self.group.page.set_there();
-        let pids = self.group.page.pids();
-        let frame = Frame::Started {
-            process_pid: started.pid,
-            pump_pid: nix::unistd::getpid().as_raw(),
-            daemon_pid: pids.daemon,
-        };
+        // Once: a respawn is not to wake a daemon that has nothing to do about it.
+        if !std::mem::replace(&mut self.reported, true) {
+            self.report_first(started.pid);
+        }
+        for client in std::mem::take(&mut self.restarting) {
+            self.server.answer(client, Ok(()));
+        }
+    }
+
+    /// Answers those who wait for this pump to be there.
+    fn report_first(&mut self, process_pid: i32) {
+        let pump_pid = nix::unistd::getpid().as_raw();
+        let frame = Frame::Started { process_pid, pump_pid, daemon_pid: self.group.page.pids().daemon };
         // The daemon first: it takes a parent that is gone before that for one that gave up.
         self.tell(&frame);
         if let Some(mut parent) = self.parent.take() {
@@ -217,9 +224,6 @@ impl Pump {
         if self.group.launch.strategy == Strategy::Unattached {
             // The parent has its answer: it is free to go.
             self.link = None;
-        }
-        for client in std::mem::take(&mut self.restarting) {
-            self.server.answer(client, Ok(()));
         }
     }
 
