@@ -165,7 +165,8 @@ impl Pump {
         fds.extend(watch.map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(true));
         fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
-        if timeout.is_none() {
+        // The relay's answer comes soon.
+        if timeout.is_none() && self.lifecycle.phase() != Phase::Delivering {
             memory::trim_stack();
         }
         if let Err(error) = poll(&mut fds, timeout) {
@@ -328,6 +329,13 @@ impl Pump {
                 }
             }
         }
+    }
+
+    /// Whether the process is dead and the only child: then nobody descends from this pump but it, for what a dead one
+    /// had forked comes to the pump.
+    fn dead_is_alone(&self) -> bool {
+        let dead = self.process.filter(|_| self.dead.is_some() && !self.adopted);
+        dead.is_some_and(|process| family::children() == [process.pid])
     }
 
     /// Whether a process is there whose end is news. A kept one may be dead already: that is looked at when the monitors

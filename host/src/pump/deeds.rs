@@ -52,8 +52,11 @@ impl Pump {
                 self.ending.kill(pid);
             }
             Action::Clear { everyone } => {
-                self.take_children();
-                if self.ending.clear_ended(pid, everyone) {
+                let alone = self.dead_is_alone();
+                if !alone {
+                    self.take_children();
+                }
+                if self.ending.clear_ended(pid, everyone, alone) {
                     self.events.push_back(Event::Cleared { everyone });
                 }
             }
