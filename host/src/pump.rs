@@ -25,6 +25,7 @@ use crate::notify::Ear;
 use crate::program::Prepared;
 use crate::role::{self, Group, Role, RoleError};
 use crate::state::Member;
+use crate::sys::birth::Births;
 use crate::sys::family::{self, Exit};
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
@@ -89,6 +90,7 @@ struct Pump {
     deadline: Option<Deadline>,
     /// The process, from its start until it is reaped.
     process: Option<Started>,
+    births: Births,
     /// Gets readable when the process ends, and knows how it ended, whoever reaps it: until it is reaped.
     watch: Option<OwnedFd>,
     /// The process is not this pump's child: an earlier pump started it, and it was kept.

@@ -3,6 +3,7 @@
 //! What is Linux-only sits beside a portable path for macOS; the feature `portable` compiles that path on Linux
 //! too. Nothing here knows what a group is.
 
+pub(crate) mod birth;
 pub(crate) mod clock;
 pub(crate) mod copy;
 pub(crate) mod entry;

@@ -12,6 +12,7 @@ use crate::notify;
 use crate::role::{Extra, Role};
 use crate::spool::SPOOL_BYTES;
 use crate::state::{Member, ReloadState, State};
+use crate::sys::birth::Birth;
 use crate::sys::family::{self, Exit};
 use crate::sys::{clock, fd, limits, spawn};
 use std::os::fd::{AsFd, OwnedFd};
@@ -126,6 +127,7 @@ impl Pump {
         // Before it runs: this pump may be killed before the next line.
         page.process_started(again);
         let environment = self.prepared.environment.c_strings().expect("it was looked through at the start");
+        let birth = Birth::expect();
         let child = spawn::Child {
             candidates: &self.prepared.candidates,
             arguments: &self.prepared.arguments,
@@ -141,6 +143,7 @@ impl Pump {
             default_signals: true,
             parent_death_signal: (!keeps).then_some(self.group.launch.policy.stop_signal),
             pid_slot: Some(page.slot(Member::Process)),
+            birth: Some(&birth),
         };
         // Before: a run is never said to be shorter than it was.
         let at = Instant::now();
@@ -150,7 +153,7 @@ impl Pump {
                 self.watch = family::watch(pid);
                 self.adopted = false;
                 self.executed = true;
-                page.set_member(Member::Process, pid);
+                page.set_member_started(Member::Process, pid, self.births.started(pid, &birth));
                 self.events.push_front(Event::Spawned);
             }
             Err(error) => {
