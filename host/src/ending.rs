@@ -99,19 +99,20 @@ impl Ending {
 
     /// Begins to end what is left of a dead process: of its group, or everyone.
     pub(crate) fn clear(&mut self, process: Option<i32>, everyone: bool) {
-        self.begin(process, everyone);
+        self.begin(process, everyone, false);
     }
 
-    /// The same for a process that has ended, and looks at once whether nothing is left.
-    pub(crate) fn clear_ended(&mut self, process: Option<i32>, everyone: bool) -> bool {
-        self.begin(process, everyone) && self.is_over_but_group(process)
+    /// The same for a process that has ended, and looks at once whether nothing is left. `alone`: it has just been seen
+    /// to be the only child of this process.
+    pub(crate) fn clear_ended(&mut self, process: Option<i32>, everyone: bool, alone: bool) -> bool {
+        self.begin(process, everyone, alone) && self.is_over_but_group(process)
     }
 
     /// Returns whether nothing is left of the process group.
-    fn begin(&mut self, process: Option<i32>, everyone: bool) -> bool {
+    fn begin(&mut self, process: Option<i32>, everyone: bool, alone: bool) -> bool {
         self.scope = Some(Scope { everyone });
         self.signalled.clear();
-        let is_empty = self.group_is_empty(process);
+        let is_empty = alone || self.group_is_empty(process);
         if !is_empty {
             self.signal(process);
         }

@@ -25,6 +25,7 @@ use crate::notify::Ear;
 use crate::program::Prepared;
 use crate::role::{Begun, Group, RoleError, attempt};
 use crate::state::Member;
+use crate::sys::birth::Births;
 use crate::sys::family::{self, Exit};
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
@@ -91,6 +92,7 @@ struct Pump {
     deadline: Option<Deadline>,
     /// The process, from its start until it is reaped.
     process: Option<Started>,
+    births: Births,
     /// Gets readable when the process ends, and knows how it ended, whoever reaps it: until it is reaped.
     watch: Option<OwnedFd>,
     /// The process is not this pump's child: an earlier pump started it, and it was kept.
@@ -107,6 +109,8 @@ struct Pump {
     events: VecDeque<Event>,
     /// The process was executed before, by this pump or one before it.
     executed: bool,
+    /// Whoever started this pump knows that the process runs.
+    reported: bool,
     /// Clients that wait for the new process.
     restarting: Vec<ClientId>,
     /// Clients that asked for the end; they are answered when it is under way. One that is not, because this pump
@@ -165,7 +169,8 @@ impl Pump {
         fds.extend(watch.map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(true));
         fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
-        if timeout.is_none() {
+        // The relay's answer comes soon.
+        if timeout.is_none() && self.lifecycle.phase() != Phase::Delivering {
             memory::trim_stack();
         }
         if let Err(error) = poll(&mut fds, timeout) {
@@ -328,6 +333,13 @@ impl Pump {
                 }
             }
         }
+    }
+
+    /// Whether the process is dead and the only child: then nobody descends from this pump but it, for what a dead one
+    /// had forked comes to the pump.
+    fn dead_is_alone(&self) -> bool {
+        let dead = self.process.filter(|_| self.dead.is_some() && !self.adopted);
+        dead.is_some_and(|process| family::children() == [process.pid])
     }
 
     /// Whether a process is there whose end is news. A kept one may be dead already: that is looked at when the monitors

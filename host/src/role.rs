@@ -501,6 +501,7 @@ impl Launching<'_> {
             default_signals: false,
             parent_death_signal: None,
             pid_slot: self.page.map(|page| page.slot(member)),
+            birth: None,
         };
         let pid = spawn::spawn(&child).map_err(io::Error::other)?;
         // Zero: the intermediate was killed before it could say the pid, which the role itself writes as well.

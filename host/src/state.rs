@@ -249,8 +249,13 @@ impl Page {
 
     /// Notes a member's pid; 0: it is gone.
     pub(crate) fn set_member(self, member: Member, pid: i32) {
-        let (pid_word, started_word) = member.words();
         let started = if pid == 0 { 0 } else { family::stat(pid).map_or(0, |stat| stat.started) };
+        self.set_member_started(member, pid, started);
+    }
+
+    /// The same for one whose start time is known.
+    pub(crate) fn set_member_started(self, member: Member, pid: i32, started: u64) {
+        let (pid_word, started_word) = member.words();
         self.change_pids(|| {
             self.set(started_word, started);
             self.set(pid_word, pid_number(pid));

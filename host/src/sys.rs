@@ -5,6 +5,7 @@
 
 pub(crate) mod arguments;
 pub(crate) mod arrivals;
+pub(crate) mod birth;
 pub(crate) mod clock;
 pub(crate) mod copy;
 pub(crate) mod entry;

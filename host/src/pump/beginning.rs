@@ -17,6 +17,7 @@ use crate::role::{self, Group, RoleError, attempt};
 use crate::spool::SPOOL_BYTES;
 use crate::state::Member;
 use crate::strings::Strings;
+use crate::sys::birth::Births;
 use crate::sys::signals::Signals;
 use crate::sys::{clock, family, fd, limits};
 use nix::sys::signal::Signal;
@@ -128,6 +129,8 @@ impl Pump {
             ending,
             events: VecDeque::new(),
             executed: page.executed(),
+            reported: false,
+            births: Births::default(),
             restarting: Vec::new(),
             stopping: Vec::new(),
             reloading: Vec::new(),

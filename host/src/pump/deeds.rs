@@ -12,6 +12,7 @@ use crate::notify;
 use crate::role::{Extra, Role};
 use crate::spool::SPOOL_BYTES;
 use crate::state::{Member, ReloadState, State};
+use crate::sys::birth::Birth;
 use crate::sys::family::{self, Exit};
 use crate::sys::{clock, fd, limits, spawn};
 use std::os::fd::{AsFd, OwnedFd};
@@ -52,8 +53,11 @@ impl Pump {
                 self.ending.kill(pid);
             }
             Action::Clear { everyone } => {
-                self.take_children();
-                if self.ending.clear_ended(pid, everyone) {
+                let alone = self.dead_is_alone();
+                if !alone {
+                    self.take_children();
+                }
+                if self.ending.clear_ended(pid, everyone, alone) {
                     self.events.push_back(Event::Cleared { everyone });
                 }
             }
@@ -123,6 +127,7 @@ impl Pump {
         // Before it runs: this pump may be killed before the next line.
         page.process_started(again);
         let environment = self.prepared.environment.c_strings().expect("it was looked through at the start");
+        let birth = Birth::expect();
         let child = spawn::Child {
             candidates: &self.prepared.candidates,
             arguments: &self.prepared.arguments,
@@ -138,6 +143,7 @@ impl Pump {
             default_signals: true,
             parent_death_signal: (!keeps).then_some(self.group.launch.policy.stop_signal),
             pid_slot: Some(page.slot(Member::Process)),
+            birth: Some(&birth),
         };
         // Before: a run is never said to be shorter than it was.
         let at = Instant::now();
@@ -147,7 +153,7 @@ impl Pump {
                 self.watch = family::watch(pid);
                 self.adopted = false;
                 self.executed = true;
-                page.set_member(Member::Process, pid);
+                page.set_member_started(Member::Process, pid, self.births.started(pid, &birth));
                 self.events.push_front(Event::Spawned);
             }
             Err(error) => {
@@ -203,12 +209,19 @@ impl Pump {
     pub(super) fn report_started(&mut self) {
         let Some(started) = self.process else { return };
         self.group.page.set_there();
-        let pids = self.group.page.pids();
-        let frame = Frame::Started {
-            process_pid: started.pid,
-            pump_pid: nix::unistd::getpid().as_raw(),
-            daemon_pid: pids.daemon,
-        };
+        // Once: a respawn is not to wake a daemon that has nothing to do about it.
+        if !std::mem::replace(&mut self.reported, true) {
+            self.report_first(started.pid);
+        }
+        for client in std::mem::take(&mut self.restarting) {
+            self.server.answer(client, Ok(()));
+        }
+    }
+
+    /// Answers those who wait for this pump to be there.
+    fn report_first(&mut self, process_pid: i32) {
+        let pump_pid = nix::unistd::getpid().as_raw();
+        let frame = Frame::Started { process_pid, pump_pid, daemon_pid: self.group.page.pids().daemon };
         // The daemon first: it takes a parent that is gone before that for one that gave up.
         self.tell(&frame);
         if let Some(mut parent) = self.parent.take() {
@@ -217,9 +230,6 @@ impl Pump {
         if self.group.launch.strategy == Strategy::Unattached {
             // The parent has its answer: it is free to go.
             self.link = None;
-        }
-        for client in std::mem::take(&mut self.restarting) {
-            self.server.answer(client, Ok(()));
         }
     }
 

@@ -109,7 +109,9 @@ pub(crate) fn peek(pid: i32) -> Option<Exit> {
 /// How a child of ours has ended, if it has. One that somebody else in this process has reaped ended in a way
 /// that nobody knows.
 pub(crate) fn end_of(pid: i32) -> Option<Exit> {
-    if is_child(pid) { peek(pid) } else { Some(Exit::default()) }
+    let id = libc::id_t::try_from(pid).ok()?;
+    let end = wait_id(libc::P_PID, id, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT);
+    end.map_or(Some(Exit::default()), |end| end.map(|(_, exit)| exit))
 }
 
 /// How a process that is not a child of this one has ended, if it has; none in there: that cannot be seen from here. It
@@ -301,8 +303,11 @@ pub(crate) struct Stat {
 /// Reads what the kernel says of a process; `None` if it is gone.
 #[cfg(target_os = "linux")]
 pub(crate) fn stat(pid: i32) -> Option<Stat> {
-    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    parse_stat(&text)
+    use std::io::Read;
+    // More than the line can be as far as it is looked at. The kernel makes it up as a whole: one read gets it.
+    let mut line = [0; 1024];
+    let count = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
+    parse_stat(&line[..count])
 }
 
 /// The name in parentheses may hold anything, so counting starts behind the last one.
@@ -349,8 +354,15 @@ pub(crate) fn children() -> Vec<i32> {
 
 #[cfg(linux_path)]
 fn read_children(path: &str) -> Vec<i32> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    use std::io::Read;
+    let mut text = Vec::with_capacity(256);
+    // Not as a file, whose size would be asked for first: it has none.
+    let read = std::fs::File::open(path).and_then(|file| file.take(u64::MAX).read_to_end(&mut text));
+    if read.is_err() {
+        return Vec::new();
+    }
+    let pids = std::str::from_utf8(&text).unwrap_or_default().split_ascii_whitespace();
+    pids.filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// The children of this thread and everything below them.

@@ -7,6 +7,7 @@
 
 #![expect(unsafe_code, reason = "fork, exec and what is allowed between them")]
 
+use super::birth::Birth;
 use super::fd::PARKED;
 use crate::launch::{Identity, Limit};
 use nix::errno::Errno;
@@ -46,6 +47,9 @@ pub(crate) struct Child<'a> {
     pub(crate) parent_death_signal: Option<c_int>,
     /// Where the child's pid is before it executes; on Linux before its first instruction.
     pub(crate) pid_slot: Option<&'a AtomicU64>,
+    /// Learns when the child has started (Linux).
+    #[cfg_attr(portable_path, expect(dead_code, reason = "such a child has memory of its own"))]
+    pub(crate) birth: Option<&'a Birth>,
 }
 
 /// What the child could not do.
@@ -119,6 +123,8 @@ struct Plan<'a> {
     parent_death_signal: c_int,
     parent: libc::pid_t,
     pid_slot: Option<&'a AtomicU64>,
+    #[cfg(linux_path)]
+    birth: Option<&'a Birth>,
     /// The failure of the child: step and errno.
     failed: (c_int, c_int),
     /// Pid of the program, when an intermediate started it.
@@ -153,6 +159,8 @@ impl<'a> Plan<'a> {
             parent_death_signal: child.parent_death_signal.unwrap_or(0),
             parent: nix::unistd::getpid().as_raw(),
             pid_slot: child.pid_slot,
+            #[cfg(linux_path)]
+            birth: child.birth,
             failed: (0, 0),
             grandchild: 0,
             #[cfg(portable_path)]
@@ -288,6 +296,10 @@ impl<'a> Plan<'a> {
 
     /// The child from its first instruction to the exec. Returns only on failure.
     fn run(&mut self) {
+        #[cfg(linux_path)]
+        if let Some(birth) = self.birth {
+            birth.alive_ns.store(boot_ns(), Ordering::SeqCst);
+        }
         if self.session {
             // SAFETY: setsid takes nothing; failing means that it leads a group already, which is as good.
             unsafe { libc::setsid() };
@@ -332,6 +344,18 @@ impl<'a> Plan<'a> {
         }
         self.execute();
     }
+}
+
+/// [`super::clock::boot_ns`] between fork and exec; 0: it cannot be told.
+#[cfg(linux_path)]
+fn boot_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a live timespec; clock_gettime is async-signal-safe.
+    if unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) } != 0 {
+        return 0;
+    }
+    let (seconds, rest) = (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
+    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
 }
 
 /// The kernel's own calls: those of the C library would tell every thread of the program that shares this memory.
