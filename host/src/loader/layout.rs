@@ -96,6 +96,14 @@ fn compare(header: AbiHeaderRef, table: &'static MonitorTable) -> Verdict {
     Verdict::Same { api_version: one_line(root.api_version().as_str()) }
 }
 
+/// Compares our types with themselves: the comparison that follows finds its code and its memory ready.
+pub(in crate::loader) fn rehearse() {
+    let ours = <MonitorRoot as StableAbi>::LAYOUT;
+    if let Err(errors) = both_ways(ours, ours) {
+        log::error!("our own layout: {errors}");
+    }
+}
+
 fn different(why: &str) -> Verdict {
     Verdict::Different { text: format!("it was built with another layout: {}", first_line(why)) }
 }

@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::confine;
 use super::wire::{Reply, Request, receive, send};
 use crate::loader::header::{self, Native};
 use crate::loader::host_table::{Pids, Services, publish};
+use crate::loader::layout;
 use crate::loader::table::{Library, Trust, open};
 use crate::loader::{FileError, Identity, LoadError, Settings, chain, check_options, file};
 use crate::sys::fd;
@@ -66,6 +68,10 @@ fn complain(text: &str) -> u8 {
 
 fn serve(mut channel: &UnixStream) -> io::Result<()> {
     reply(&Reply::Begun)?;
+    // One in reserve has the time.
+    if !has_come(channel) {
+        layout::rehearse();
+    }
     let Some(Request::Describe { path, label, max_level }) = receive(&mut channel)? else { return Ok(()) };
     let max_level = LevelFilter::iter().nth(max_level).unwrap_or(LevelFilter::Warn);
     crate::logging::divert(&Forward, max_level);
@@ -87,6 +93,12 @@ fn serve(mut channel: &UnixStream) -> io::Result<()> {
         Err(error) => Reply::Failed { text: error.to_string(), hint: error.hint() },
     })?;
     wait_for_end(channel)
+}
+
+/// Whether there is something to read.
+fn has_come(channel: &UnixStream) -> bool {
+    let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// The parent kills the helper when it has heard enough, so that no exit function of the library runs.
