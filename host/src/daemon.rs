@@ -6,22 +6,22 @@
 mod aside;
 mod blame;
 mod faults;
+mod left;
 mod life;
+mod pumps;
 mod reload;
 mod tail;
 
 use crate::control::{ClientId, Command as Wish, Server};
-use crate::crash::{self, Crash};
-use crate::delivery::{InHook, Verdict};
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::number;
-use crate::role::{Begun, Extra, Group, Role, RoleError, attempt};
-use crate::state::{Member, ReloadState, State};
+use crate::role::{Begun, Group, RoleError, attempt};
+use crate::state::{Member, State};
 use crate::sys::file_watch::FileWatch;
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
-use crate::sys::{clock, family, fd, memory, socket};
+use crate::sys::{clock, family, fd, memory};
 use aside::Aside;
 use faults::Faults;
 use life::{Action, Event, Life, Outcome, Phase, Timer};
@@ -332,59 +332,6 @@ impl Daemon {
         }
     }
 
-    /// The pump has dealt with the end of a kept process, which is a child of this daemon.
-    fn reap(&mut self, process: i32) {
-        family::reap(process);
-        if self.process == process {
-            self.process = 0;
-            self.watch = None;
-            self.ending.leave_stranger();
-            self.group.page.note_end(0, family::Exit::default());
-        }
-    }
-
-    /// The process of a pump that is gone, or does nothing more.
-    fn take_process(&mut self) {
-        let process = self.group.page.pids().process;
-        if process != self.process {
-            self.process = process;
-            self.watch = None;
-            self.ending.leave_stranger();
-        }
-        if self.group.launch.policy.keeps() {
-            self.keep_process();
-        }
-    }
-
-    /// When the process started: one that is not a child of this daemon may be gone, and another one have its pid.
-    fn process_start(&self) -> u64 {
-        self.group.page.started(Member::Process)
-    }
-
-    /// With `keep`: gets hold of the process that is left, alive or dead.
-    fn keep_process(&mut self) {
-        if self.process == 0 {
-            return;
-        }
-        if !family::is_child(self.process) {
-            self.ending.take_stranger(self.process, self.process_start());
-        }
-        if self.watch.is_none() {
-            self.watch = family::watch_started(self.process, self.process_start());
-        }
-        self.note_end();
-    }
-
-    /// Notes how a kept process has ended: the pump, which is not its parent, may not be able to see that.
-    fn note_end(&self) {
-        if self.group.launch.policy.keeps()
-            && self.process != 0
-            && let Some(exit) = family::peek(self.process)
-        {
-            self.group.page.note_end(self.process, exit);
-        }
-    }
-
     /// A pump that is to end the group says so on the page first: it may die before this daemon, or the one before it,
     /// has heard it.
     fn hear_of_the_end(&mut self) {
@@ -429,68 +376,6 @@ impl Daemon {
                 self.events.push_back(Event::Interrupted);
             }
         }
-    }
-
-    /// Keeps how the pump died, unless it ended in order or never had a process.
-    fn note_pumps_death(&mut self, pid: i32, exit: family::Exit, ran: Duration, blamed: Option<InHook>) {
-        let (page, launch) = (self.group.page, &self.group.launch);
-        let monitors = self.monitors();
-        let delivery = page.delivery();
-        let has_left = delivery.verdict() == Verdict::Other && exit.code == Some(0);
-        if !page.executed() || has_left || self.reason.is_some() {
-            return;
-        }
-        let label = |index: usize| crash::label_of(monitors, index);
-        if let Some(hook) = blamed {
-            log::warn!("pump {pid} died of monitor {} in {}", label(hook.monitor), hook.hook.name());
-        }
-        let moment = delivery.moment();
-        let crash = Crash::new(Role::Pump, pid, moment)
-            .after(self.group.crash.as_ref(), ran >= launch.policy.stable)
-            .ended(exit)
-            .in_hook(moment, label)
-            .by_hook(blamed.is_some())
-            .said(self.tail.newest());
-        self.group.note_crash(crash);
-    }
-
-    /// Looks whether the pump has ended.
-    fn take_pump(&mut self) {
-        let Some(pump) = &self.pump else { return };
-        let (pid, ran) = (pump.pid, pump.since.elapsed());
-        let Some(exit) = family::reap(pid) else { return };
-        log::info!("pump {pid} ended: {exit:?}");
-        // What it said and wrote before it died comes first.
-        self.take_pump_frames();
-        self.take_stderr();
-        if self.standby.take().is_some() {
-            // It had yielded, and was not needed any more.
-            return;
-        }
-        self.pump = None;
-        self.take_process();
-        self.group.page.set_member(Member::Pump, 0);
-        self.last_words = self.words_of(exit);
-        self.end_restoring();
-        if self.life.is_yielding() && exit.code == Some(0) {
-            // It has left in order: there is no crash to tell of.
-            self.tail.clear();
-        } else {
-            let line = self.tail.last_line().unwrap_or_else(|| "it left no text".into());
-            self.group.page.set_reason(&format!("the pump died: {line}"));
-        }
-        let blamed = blame::blame(self.group.page.delivery(), exit);
-        self.note_pumps_death(pid, exit, ran, blamed);
-        // One that is new by a reload is taken back at once.
-        if let Some(hook) = blamed
-            && self.group.launch.policy.keeps()
-            && self.trial().is_none()
-        {
-            self.take_fault(hook);
-        }
-        self.hear_of_the_end();
-        let unfinished = self.is_unfinished();
-        self.events.push_back(Event::PumpDied { ran, jitter: jitter(), unfinished });
     }
 
     fn take_children(&mut self) {
@@ -568,37 +453,6 @@ impl Daemon {
         }
     }
 
-    /// The process that the pump left: our child (subreaper), or a stranger where there is no subreaper.
-    fn process_is_gone(&self) -> bool {
-        if family::is_child(self.process) {
-            return family::peek(self.process).is_some();
-        }
-        !family::runs(self.process, self.process_start())
-    }
-
-    fn look_at_sweep(&mut self) {
-        if !self.sweeping || !self.process_is_gone() {
-            return;
-        }
-        self.take_children();
-        let process = (self.process != 0).then_some(self.process);
-        if !self.ending.is_over(process) {
-            return;
-        }
-        self.sweeping = false;
-        let exit = family::reap(self.process);
-        let stranger = || family::end_of_stranger(self.process, self.process_start(), self.watch.as_ref());
-        let end = exit.map(Some).or_else(|| (self.process != 0).then(stranger).flatten());
-        if let Some(exit) = end {
-            self.group.page.process_ended(exit.unwrap_or_default());
-        }
-        self.ending.leave_stranger();
-        self.watch = None;
-        self.process = 0;
-        self.group.page.set_member(Member::Process, 0);
-        self.events.push_back(Event::Swept);
-    }
-
     #[inline(never)]
     fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
@@ -649,82 +503,6 @@ impl Daemon {
         let wait_ns = wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
         let next = if state == State::Backoff { clock::wall_ns().saturating_add(wait_ns) } else { 0 };
         self.group.page.set_state(state, next);
-    }
-
-    fn sweep(&mut self) {
-        self.sweeping = true;
-        self.dismiss();
-        let leader = family::is_child(self.process) || family::runs(self.process, self.process_start());
-        if !leader {
-            self.process = 0;
-            self.ending.leave_stranger();
-        }
-        let process = (self.process != 0).then_some(self.process);
-        self.ending.clear(process, true);
-        self.ending.signal(process);
-        self.look_at_sweep();
-    }
-
-    fn spawn_pump(&mut self) {
-        if let Err(error) = self.try_spawn_pump() {
-            log::error!("unable to start a pump: {error}");
-            self.last_words = format!("unable to start a pump: {error}");
-            self.events.push_back(Event::PumpNotStarted { jitter: jitter() });
-        }
-    }
-
-    fn try_spawn_pump(&mut self) -> std::io::Result<()> {
-        self.take_back_changed();
-        // Later ones are executed: what this one has done since need not be theirs.
-        let copy = self.copy.take();
-        let (message, cut_bytes) = self.tail.message();
-        self.tell_why(cut_bytes);
-        // A pump that does not get far enough to do it itself is not to be blamed for what was before.
-        self.group.page.delivery().begin();
-        let watch = self.watch.as_ref().map(|watch| (watch.as_fd(), number::PROCESS));
-        let (ours, theirs) = socket::pair()?;
-        let message = fd::sealed(&message)?;
-        let mut descriptors = vec![
-            (theirs.as_fd(), number::LINK),
-            (self.stderr.0.as_fd(), number::CRASH),
-            (message.as_fd(), number::MESSAGE),
-        ];
-        // So that the parent has its answer even if this daemon dies before it can pass it on.
-        descriptors.extend(self.parent.as_ref().map(|parent| (parent.as_fd(), number::PARENT)));
-        descriptors.extend(watch);
-        let own;
-        let mut setup = None;
-        let standby = self.standby.as_ref().and_then(|standby| family::watch(standby.pid));
-        descriptors.extend(standby.as_ref().map(|standby| (standby.as_fd(), number::PREDECESSOR)));
-        if let Some(trial) = self.trial() {
-            own = fd::open_to_execute(&self.executable())?;
-            descriptors.push((self.group.launch_file(), number::BEFORE.0));
-            descriptors.push((own.as_fd(), number::BEFORE.1));
-            setup = Some(trial.setup());
-        } else if self.renewal.is_some() {
-            setup = Some((self.group.launch_file(), self.executable()));
-        }
-        // Later ones are executed: what this one has done since need not be theirs.
-        let extra = Extra { descriptors, stderr: Some(self.stderr.1.as_fd()), detached: false, setup, copy };
-        let pid = self.group.start(Role::Pump, extra)?;
-        log::info!("pump {pid} is started");
-        self.dismiss();
-        self.tail.clear();
-        self.pump = Some(Pump { pid, link: Link::new(ours)?, since: Instant::now(), is_ready: false });
-        Ok(())
-    }
-
-    /// Why there is a new pump, for its monitors.
-    fn tell_why(&mut self, cut_bytes: u64) {
-        use immortal_monitor_api::abi;
-        let page = self.group.page;
-        let reloads = self.trial().is_some() || page.reload().1 == ReloadState::Restoring;
-        let is_first = !std::mem::replace(&mut self.spawned, true);
-        // The first pump of a daemon is told why the daemon was started, which is on the page already.
-        if reloads || !is_first {
-            page.set_why(if reloads { abi::WHY_RELOAD } else { abi::WHY_PUMP_RESTART }, cut_bytes);
-            page.count_restart(Member::Pump);
-        }
     }
 
     /// Why the group has failed, with the last that the pump said.
