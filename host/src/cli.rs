@@ -9,6 +9,7 @@ mod reload;
 mod report;
 mod unit;
 
+use crate::launch::Strategy;
 use crate::start::{Start, StartError, Started};
 use crate::sys::signals;
 use crate::{attached, groups, notify};
@@ -18,9 +19,24 @@ use clap_complete::CompleteEnv;
 use clap_complete::env::Shells;
 use report::Failure;
 use serde_json::Value;
+use std::ffi::OsString;
 
 /// The variable by which a shell's completion script asks.
 const COMPLETE: &str = "IMMORTAL_COMPLETE";
+
+/// The strategy that the arguments of a `start` probably ask for. They are not read yet: this may be wrong, which costs
+/// time and nothing else.
+pub(crate) fn likely_strategy(arguments: impl Iterator<Item = OsString>) -> Strategy {
+    let asks_for = |argument: &OsString, name: &str| {
+        let before = argument.as_encoded_bytes().strip_suffix(name.as_bytes());
+        matches!(before, Some(b"" | b"-s" | b"-s=" | b"--strategy="))
+    };
+    let strategies = [("daemon", Strategy::Daemon), ("development", Strategy::Development)];
+    let asked = arguments.skip(2).take_while(|argument| argument != "--").find_map(|argument| {
+        strategies.iter().find(|(name, _)| asks_for(&argument, name)).map(|(_, strategy)| *strategy)
+    });
+    asked.unwrap_or(Strategy::Unattached)
+}
 
 /// Runs one command.
 #[inline(never)]
@@ -200,4 +216,22 @@ fn run_attached(start: Start) -> Result<u8, Failure> {
     let status = attached.wait_with(Some(signals)).map_err(system("wait for the group"))?;
     attached::sweep(stop.0, stop.1);
     Ok(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strategy_is_guessed_from_what_stands_before_the_program() {
+        let guess = |line: &str| likely_strategy(line.split(' ').map(OsString::from));
+        for line in ["-s daemon -- web", "-sdaemon -- web", "-s=daemon web", "--strategy=daemon -n a -- web"]
+        {
+            assert_eq!(guess(&format!("immortal start {line}")), Strategy::Daemon, "{line}");
+        }
+        assert_eq!(guess("immortal start --strategy development -- web"), Strategy::Development);
+        for line in ["web", "-- daemon", "-n a -- web -s daemon", "mydaemon", "-o output=daemon -- web"] {
+            assert_eq!(guess(&format!("immortal start {line}")), Strategy::Unattached, "{line}");
+        }
+    }
 }

@@ -116,7 +116,7 @@ fn no_role(argument: Option<&str>) -> u8 {
 fn command(argument: Option<&str>) -> u8 {
     helper::allow_copies();
     if argument == Some("start") {
-        match likely_strategy() {
+        match cli::likely_strategy(std::env::args_os()) {
             Strategy::Daemon => role::keep_one_in_reserve(Role::Daemon, live_as_daemon),
             Strategy::Unattached => role::keep_one_in_reserve(Role::Pump, live_as_pump),
             // Its pump is executed as a child of the command, which lives on.
@@ -130,19 +130,6 @@ fn command(argument: Option<&str>) -> u8 {
     role::dismiss_reserve();
     helper::dismiss_reserve();
     status
-}
-
-/// The strategy that the arguments probably ask for, which are not read yet.
-fn likely_strategy() -> Strategy {
-    let asks_for = |argument: &std::ffi::OsStr, name: &str| {
-        let before = argument.as_encoded_bytes().strip_suffix(name.as_bytes());
-        matches!(before, Some(b"" | b"-s" | b"-s=" | b"--strategy="))
-    };
-    let strategies = [("daemon", Strategy::Daemon), ("development", Strategy::Development)];
-    let asked = std::env::args_os().skip(2).take_while(|argument| argument != "--").find_map(|argument| {
-        strategies.iter().find(|(name, _)| asks_for(&argument, name)).map(|(_, strategy)| *strategy)
-    });
-    asked.unwrap_or(Strategy::Unattached)
 }
 
 #[expect(clippy::print_stderr, reason = "a role's stderr is where its parent or the next monitor reads")]

@@ -380,8 +380,8 @@ pub(crate) fn claim(runtime: &Path, name: &str) -> Result<Claim, PlaceError> {
     }
 }
 
-/// Locks the group's directory, and tells whether it was made for that. Between opening the lock and locking it the group may end and take the file
-/// away, so the file that was locked must still be the one that the path names.
+/// Locks the group's directory, and tells whether it was made for that. Between opening the lock and locking it the
+/// group may end and take the file away, so the file that was locked must still be the one that the path names.
 fn lock(files: &GroupFiles, name: &str) -> Result<(File, bool), PlaceError> {
     let patience = Instant::now() + LOCK_PATIENCE;
     loop {

@@ -432,7 +432,7 @@ impl Start {
         settings(name, self.strategy, None, &self.program, self.policy.on_crash, environment.clone())
     }
 
-    /// Verifies all. While helpers load the monitors, the first role gets ready.
+    /// Verifies all. Helpers load the monitors meanwhile, and the first role gets ready.
     fn verify(self) -> Result<(Verified, Early, Leftovers), StartError> {
         let judged = self.begin()?.judge()?;
         let first = judged.group.first_role()?;
@@ -441,7 +441,7 @@ impl Start {
     }
 
     /// Has helpers load the monitors.
-    fn begin(mut self) -> Result<Begun, StartError> {
+    fn begin(mut self) -> Result<Loading, StartError> {
         let name = match self.name.take() {
             Some(name) => valid_name(name)?,
             None => default_name(&self.program.file),
@@ -454,12 +454,12 @@ impl Start {
         let checking = self.wanted(&caller, &executable).and_then(|wanted| {
             Ok((Checking::begin(&wanted.specs, &wanted.context(&executable, &caller))?, wanted))
         });
-        Ok(Begun { start: self, name, caller, executable, checking })
+        Ok(Loading { start: self, name, caller, executable, checking })
     }
 }
 
 /// A start whose monitors are being loaded.
-struct Begun {
+struct Loading {
     start: Start,
     name: String,
     /// The caller's directory.
@@ -469,7 +469,7 @@ struct Begun {
     checking: Result<(Checking, Wanted), CheckError>,
 }
 
-impl Begun {
+impl Loading {
     /// Verifies all but the monitors.
     fn judge(self) -> Result<Judged, StartError> {
         let Self { mut start, name, caller, executable, checking } = self;

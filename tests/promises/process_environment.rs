@@ -530,13 +530,17 @@ fn the_umask_of_the_caller_holds_for_the_process() {
 fn roles_show_what_they_are_and_nothing_of_what_was_typed() {
     for strategy in ["unattached", "daemon"] {
         let sandbox = Sandbox::new();
-        // A program whose name sounds like the other strategy changes nothing.
-        let group = sandbox.launch(strategy).recorder().args(["-e", "SECRET=daemon"]).puppet(DUMP).start();
-        for role in
-            [Role::Monitor, Role::Daemon].into_iter().filter(|role| group.started.get(*role).is_some())
-        {
-            let word = if role == Role::Monitor { "pump" } else { "daemon" };
-            assert_eq!(group.member(role).command_line(), format!("immortal {word} group"), "{strategy}");
+        // Which role is copied is guessed before the arguments are read. Here the guess is wrong.
+        let misleading = if strategy == "daemon" { "development" } else { "daemon" };
+        let options = ["-e", "SECRET=x", "--monitor-path", misleading];
+        for options in [&options[..2], &options[..]] {
+            let group = sandbox.launch(strategy).recorder().args(options).puppet(DUMP).start();
+            let roles = [Role::Monitor, Role::Daemon];
+            for role in roles.into_iter().filter(|role| group.started.get(*role).is_some()) {
+                let word = if role == Role::Monitor { "pump" } else { "daemon" };
+                assert_eq!(group.member(role).command_line(), format!("immortal {word} group"), "{strategy}");
+            }
+            group.stop();
         }
     }
 }

@@ -3,8 +3,10 @@
 //!
 //! The parent starts this executable again with the one argument [`ARGUMENT`] and a socket as its standard input,
 //! over which everything travels. Or it copies itself, which is the same without loading the executable once
-//! more: the command does so, which has one thread; another program that starts a group is not ours to copy. Only the token that the parent made up, coming back, is success: a library
-//! whose code calls `exit(0)` has not passed. Nothing of the helper outlives the exchange.
+//! more: the command does so, which has one thread; another program that starts a group is not ours to copy.
+//!
+//! Only the token that the parent made up, coming back, is success: a library whose code calls `exit(0)` has not
+//! passed. Nothing of the helper outlives the exchange.
 
 mod child;
 pub(crate) mod confine;
