@@ -355,7 +355,20 @@ pub(crate) struct Claim {
 /// Takes a name: nobody else can while the lock is held. What an earlier group left is ended and removed.
 pub(crate) fn claim(runtime: &Path, name: &str) -> Result<Claim, PlaceError> {
     let files = GroupFiles::of(runtime, name);
-    let (lock, is_new) = lock(&files, name)?;
+    let made = make_directory(&files)?;
+    claim_in(files, name, made)
+}
+
+/// Takes a name that has no directory, so that nothing has to give way to it. `None`: it has one, or cannot have one.
+pub(crate) fn claim_unused(runtime: &Path, name: &str) -> Option<Claim> {
+    let files = GroupFiles::of(runtime, name);
+    let made = make_directory(&files).ok()?;
+    made.then(|| claim_in(files, name, made).ok())?
+}
+
+/// Takes a name with its directory, which was made for that or was there before.
+fn claim_in(files: GroupFiles, name: &str, mut is_new: bool) -> Result<Claim, PlaceError> {
+    let lock = lock(&files, name, &mut is_new)?;
     let directory = &files.directory;
     let snapshot = Snapshot::read(&files.page());
     if let Some(snapshot) = &snapshot {
@@ -380,27 +393,35 @@ pub(crate) fn claim(runtime: &Path, name: &str) -> Result<Claim, PlaceError> {
     }
 }
 
-/// Locks the group's directory, and tells whether it was made for that. Between opening the lock and locking it the
-/// group may end and take the file away, so the file that was locked must still be the one that the path names.
-fn lock(files: &GroupFiles, name: &str) -> Result<(File, bool), PlaceError> {
+/// Makes the group's directory; `false`: it is there already.
+fn make_directory(files: &GroupFiles) -> Result<bool, PlaceError> {
+    match DirBuilder::new().mode(0o700).create(&files.directory) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(PlaceError::system("make", &files.directory, error)),
+    }
+}
+
+/// Locks the group's directory. Between opening the lock and locking it the group may end and take the directory away,
+/// so it is made again if it is gone, and the file that was locked must still be the one that the path names.
+fn lock(files: &GroupFiles, name: &str, is_new: &mut bool) -> Result<File, PlaceError> {
     let patience = Instant::now() + LOCK_PATIENCE;
+    let path = files.lock();
     loop {
-        let is_new = match DirBuilder::new().mode(0o700).create(&files.directory) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(error) => return Err(PlaceError::system("make", &files.directory, error)),
-        };
-        let path = files.lock();
         let file =
             match File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)
             {
                 Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    *is_new = make_directory(files)?;
+                    continue;
+                }
                 Err(error) => return Err(PlaceError::system("open", &path, error)),
             };
         match file.try_lock() {
-            Ok(()) if is_same_file(&file, &path) => return Ok((file, is_new)),
-            Ok(()) => {}
+            Ok(()) if is_same_file(&file, &path) => return Ok(file),
+            // Whoever had made it has removed it.
+            Ok(()) => *is_new = false,
             Err(TryLockError::WouldBlock) => {
                 let alive = Snapshot::read(&files.page()).is_some_and(|page| page.has_roles());
                 if alive || Instant::now() >= patience {

@@ -198,19 +198,30 @@ fn group_of(role: Role, mut inherited: Vec<Option<OwnedFd>>) -> Result<Box<Group
 /// group. If there is none, the link ends.
 fn receive_the_rest(inherited: &mut [Option<OwnedFd>]) -> Result<(), RoleError> {
     let at = |number: RawFd| usize::try_from(number).unwrap_or(usize::MAX);
-    let Some(link) = &inherited[at(number::LINK)] else { return Ok(()) };
-    if inherited[at(number::LAUNCH)].is_some() {
-        return Ok(());
-    }
-    let received = socket::receive_descriptors::<MOST_DESCRIPTORS>(link).map_err(|_| RoleError::CalledOff)?;
-    for (fd, number) in received {
-        if number == STDERR {
-            attempt("take over stderr", fd::replace_stderr(fd))?;
-        } else if let Some(place) = inherited.get_mut(at(number)) {
-            *place = Some(fd);
+    let Some(link) = inherited[at(number::LINK)].take() else { return Ok(()) };
+    // The launch data come last.
+    while inherited[at(number::LAUNCH)].is_none() {
+        let Ok(received) = socket::receive_descriptors::<MOST_DESCRIPTORS>(&link) else {
+            inherited[at(number::LOCK)].take().map(File::from).iter().for_each(forsake);
+            return Err(RoleError::CalledOff);
+        };
+        for (fd, number) in received {
+            if number == STDERR {
+                attempt("take over stderr", fd::replace_stderr(fd))?;
+            } else if let Some(place) = inherited.get_mut(at(number)) {
+                *place = Some(fd);
+            }
         }
     }
+    inherited[at(number::LINK)] = Some(link);
     Ok(())
+}
+
+/// Removes the files of a group that will not be, for whoever made them may have been killed.
+fn forsake(lock: &File) {
+    if let Some(directory) = fd::place_of(lock).as_deref().and_then(Path::parent) {
+        GroupFiles::at(directory.to_owned()).remove(lock);
+    }
 }
 
 fn own_environment() -> Strings {

@@ -2,6 +2,7 @@
 
 mod keeping;
 mod launching;
+mod place;
 
 use crate::attached::Attached;
 use crate::launch::{FORMAT, Launch, OnCrash, Policy, Program, Restart, Strategy, settings};
@@ -17,6 +18,7 @@ use crate::strings::Strings;
 use crate::sys::signals::{self, Signals};
 use launching::Verified;
 use nix::sys::signal::Signal;
+use place::Place;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -377,18 +379,18 @@ impl Start {
     /// # Errors
     /// The name is taken, a monitor refuses, the program cannot be executed, …; nothing is left of the group.
     pub fn start(self) -> Result<Started, StartError> {
-        let (group, first, _leftovers) = self.verify()?;
-        group.launch(first, None)
+        let Ready { group, first, place, _leftovers } = self.verify()?;
+        group.launch(first, place, None)
     }
 
     /// Starts the group as a program that lives for it alone: SIGINT, SIGTERM and SIGHUP end the start from the
     /// moment at which there is something to end, and are the caller's to watch afterwards.
     pub(crate) fn start_watching(self) -> Result<(Started, Signals), StartError> {
-        let (group, first, _leftovers) = self.verify()?;
+        let Ready { group, first, place, _leftovers } = self.verify()?;
         let watched = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD];
         attempt("block signals", signals::block(&watched))?;
         let mut signals = attempt("watch signals", Signals::watch(&watched))?;
-        let started = group.launch(first, Some(&mut signals))?;
+        let started = group.launch(first, place, Some(&mut signals))?;
         Ok((started, signals))
     }
 
@@ -433,11 +435,12 @@ impl Start {
     }
 
     /// Verifies all. Helpers load the monitors meanwhile, and the first role gets ready.
-    fn verify(self) -> Result<(Verified, Early, Leftovers), StartError> {
+    fn verify(self) -> Result<Ready, StartError> {
         let judged = self.begin()?.judge()?;
         let first = judged.group.first_role()?;
-        let (group, leftovers) = judged.finish()?;
-        Ok((group, first, leftovers))
+        let place = judged.group.take_place_early(&first);
+        let (group, _leftovers) = judged.finish()?;
+        Ok(Ready { group, first, place, _leftovers })
     }
 
     /// Has helpers load the monitors.
@@ -538,6 +541,15 @@ impl Judged {
         group.launch.monitors = monitors;
         Ok((group, leftovers))
     }
+}
+
+/// A group of which everything is known to be right. Dropping this leaves nothing of it.
+struct Ready {
+    group: Verified,
+    first: Early,
+    /// Its place, if it could be taken without harm before this was known.
+    place: Option<Place>,
+    _leftovers: Leftovers,
 }
 
 /// The name as given, if it is one.

@@ -1,22 +1,20 @@
-//! From a group that was verified to one that runs: makes its files and descriptors, starts its first role, and
-//! waits for the word of it. A start that fails leaves nothing behind.
+//! From a group that was verified to one that runs: starts its first role, gives it what it lives with, and waits for
+//! the word of it. A start that fails leaves nothing behind.
 
+use super::place::{Needs, Place};
 use super::{GroupPids, StartError, Started, attempt};
-use crate::attached::{Attached, Pipes};
 use crate::facts;
 use crate::frames::{Frame, Link};
 use crate::launch::{Launch, Strategy, number};
-use crate::loader::{self, chain};
-use crate::places::{self, GroupFiles, PlaceError};
-use crate::role::{Early, Launching, Role, STDERR, wait_until_gone};
-use crate::state::{Member, Page};
+use crate::loader;
+use crate::role::{Early, Launching, Role, wait_until_gone};
+use crate::state::Member;
 use crate::strings::Strings;
 use crate::sys::fd;
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -30,45 +28,6 @@ pub(super) struct Verified {
     pub(super) inherited: Strings,
     /// Where the output of a process that is kept is held.
     pub(super) spool: Option<OwnedFd>,
-}
-
-/// The files and descriptors of a group that is about to be.
-struct Begun {
-    files: Option<(GroupFiles, File)>,
-    listener: Option<OwnedFd>,
-    page_file: File,
-    page: Page,
-}
-
-impl Begun {
-    /// Takes the name and makes the files. Development can do without where none can be made.
-    fn new(name: &str, strategy: Strategy) -> Result<Self, StartError> {
-        let claim = match places::runtime_directory().and_then(|runtime| places::claim(&runtime, name)) {
-            Ok(claim) => claim,
-            Err(error @ PlaceError::System { .. }) if strategy == Strategy::Development => {
-                log::warn!("{}: this group cannot be controlled by name", chain(&error));
-                let page_file = File::from(attempt("make the state page", fd::unlinked_page())?);
-                let page = places::initialise_page(&page_file)?;
-                return Ok(Self { files: None, listener: None, page_file, page });
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let page = match places::initialise_page(&claim.page_file) {
-            Ok(page) => page,
-            Err(error) => {
-                claim.files.remove(&claim.lock);
-                return Err(error.into());
-            }
-        };
-        let files = Some((claim.files, claim.lock));
-        Ok(Self { files, listener: Some(claim.listener.into()), page_file: claim.page_file, page })
-    }
-
-    fn remove(&self) {
-        if let Some((files, lock)) = &self.files {
-            files.remove(lock);
-        }
-    }
 }
 
 impl Verified {
@@ -85,92 +44,71 @@ impl Verified {
         attempt("start the group", Early::begin(&launching, is_child))
     }
 
+    /// Takes the name already, makes the files and gives the first role what of its descriptors there is, if nothing
+    /// is lost should there be no group after all. If this process is killed before it is sure, the role removes them.
+    pub(super) fn take_place_early(&self, first: &Early) -> Option<Place> {
+        let place = Place::take_unused(&self.needs())?;
+        self.lend(&place, first).ok()?;
+        Some(place)
+    }
+
+    fn take_place(&self, first: &Early) -> Result<Place, StartError> {
+        let place = Place::take(&self.needs())?;
+        attempt("hand over the descriptors", self.lend(&place, first))?;
+        Ok(place)
+    }
+
+    fn needs(&self) -> Needs<'_> {
+        let Launch { name, strategy, program, .. } = &self.launch;
+        Needs { name, strategy: *strategy, identity: program.identity.as_ref(), relay: self.relay }
+    }
+
+    fn lend(&self, place: &Place, first: &Early) -> io::Result<()> {
+        let mut descriptors = place.descriptors();
+        descriptors.extend(self.spool.as_ref().map(|fd| (fd.as_fd(), number::SPOOL)));
+        first.lend(&descriptors)
+    }
+
     pub(super) fn launch(
-        mut self,
+        self,
         first: Early,
+        place: Option<Place>,
         signals: Option<&mut Signals>,
     ) -> Result<Started, StartError> {
-        let mut begun = Begun::new(&self.launch.name, self.launch.strategy)?;
-        begun.page.set_member(Member::Launcher, nix::unistd::getpid().as_raw());
-        let result = self.launch_in(first, &mut begun, signals);
-        if result.is_err() {
-            begun.remove();
-        }
-        begun.page.set_member(Member::Launcher, 0);
+        let place = match place {
+            Some(place) => place,
+            None => self.take_place(&first)?,
+        };
+        let page = place.page;
+        page.set_member(Member::Launcher, nix::unistd::getpid().as_raw());
+        let result = self.launch_in(first, place, signals);
+        page.set_member(Member::Launcher, 0);
         result
     }
 
     fn launch_in(
-        &mut self,
+        mut self,
         first: Early,
-        begun: &mut Begun,
+        place: Place,
         signals: Option<&mut Signals>,
     ) -> Result<Started, StartError> {
-        let strategy = self.launch.strategy;
-        if let Some((files, _)) = &begun.files {
+        if let Some(files) = place.files() {
             self.launch.directory = Some(files.directory.clone().into_os_string().into_vec());
             attempt("write the facts of the group", files.write_facts(&facts::of(&self.launch)))?;
         }
         let launch = attempt("hand over the launch data", fd::sealed(&self.launch.encode()))?;
-        let streams = [attempt("make a pipe", fd::pipe())?, attempt("make a pipe", fd::pipe())?];
-        if let Some(identity) = &self.launch.program.identity {
-            // So that the user may open /dev/stdout and /dev/stderr.
-            for (_, writer) in &streams {
-                attempt("give the streams to the user", fd::give(writer, identity.uid, identity.gid))?;
-            }
-        }
-        let mut descriptors = vec![
-            (launch.as_fd(), number::LAUNCH),
-            (begun.page_file.as_fd(), number::PAGE),
-            (streams[0].0.as_fd(), number::STDOUT.0),
-            (streams[0].1.as_fd(), number::STDOUT.1),
-            (streams[1].0.as_fd(), number::STDERR.0),
-            (streams[1].1.as_fd(), number::STDERR.1),
-        ];
-        descriptors.extend(begun.files.as_ref().map(|(_, lock)| (lock.as_fd(), number::LOCK)));
-        descriptors.extend(self.spool.as_ref().map(|fd| (fd.as_fd(), number::SPOOL)));
-        descriptors.extend(begun.listener.as_ref().map(|fd| (fd.as_fd(), number::LISTENER)));
-        let (pipes, stderr_file);
-        match strategy {
-            Strategy::Development => {
-                pipes = Some(attempt("make the pipes of the parent", Attached::pipes(self.relay))?);
-                descriptors.extend(pipes.iter().flat_map(Pipes::descriptors));
-                descriptors.extend(pipes.iter().map(|pipes| (pipes.stderr(), STDERR)));
-            }
-            Strategy::Unattached | Strategy::Daemon => {
-                pipes = None;
-                stderr_file = match (&begun.files, strategy) {
-                    (Some((files, _)), Strategy::Unattached) => {
-                        let open = File::options().append(true).read(true).create(true).open(files.stderr());
-                        Some(attempt("make the file of the pump's stderr", open)?)
-                    }
-                    (Some(_) | None, _) => None,
-                };
-                let stderr = stderr_file.as_ref().map(|file| file.as_fd());
-                descriptors.extend(stderr.into_iter().flat_map(|fd| [(fd, STDERR), (fd, number::CRASH)]));
-            }
-        }
-        let handed_over = first.hand_over(begun.page, &descriptors);
-        let (mut link, pid) = attempt("hand over the descriptors", handed_over)?;
-        drop(descriptors);
-        let attached = pipes.map(|pipes| (pipes, pid));
+        let handed_over = first.hand_over(place.page, &[(launch.as_fd(), number::LAUNCH)]);
+        let (mut link, pid) = attempt("hand over the launch data", handed_over)?;
         match attempt("wait for the group", wait_for_result(&mut link, signals))? {
             Some(Frame::Started { process_pid, pump_pid, daemon_pid }) => {
                 let daemon = (daemon_pid != 0).then_some(daemon_pid);
                 let pids = GroupPids { process: process_pid, monitor: pump_pid, daemon };
-                let attached = attached.map(|(parts, pump)| parts.attach(link, pump, begun.files.take()));
-                Ok(Started { name: self.launch.name.clone(), pids, attached })
+                Ok(Started { name: self.launch.name, pids, attached: place.settle(link, pid) })
             }
             failed => {
-                let pids = begun.page.pids();
+                let pids = place.page.pids();
                 wait_until_gone(&[pids.pump, pids.daemon]);
-                let stderr = attached.map(|(parts, pump)| parts.give_up(pump));
-                let line = match (stderr, &begun.files) {
-                    (Some(text), _) => places::last_line(&text),
-                    (None, Some((files, _))) => files.last_stderr_line(),
-                    (None, None) => None,
-                };
-                Err(failure(failed, line))
+                Err(failure(failed, place.last_line(pid)))
             }
         }
     }

@@ -145,6 +145,18 @@ pub(crate) fn path_of(fd: impl AsFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
 }
 
+/// Where an open file is in the file system, if it is there still.
+pub(crate) fn place_of(fd: impl AsFd) -> Option<PathBuf> {
+    #[cfg(target_os = "macos")]
+    {
+        let mut path = PathBuf::new();
+        fcntl(fd, FcntlArg::F_GETPATH(&mut path)).ok()?;
+        Some(path)
+    }
+    #[cfg(not(target_os = "macos"))]
+    std::fs::read_link(path_of(fd)).ok()
+}
+
 /// Gives descriptors their numbers, whatever was there before and whichever of them have numbers of others. For a
 /// process that is about to execute another program: all are left open over that, and so are the standard ones, and
 /// no others.

@@ -1,0 +1,159 @@
+//! The place of a group that is about to be: its name, its files, and the descriptors that its roles live with.
+
+use super::{StartError, attempt};
+use crate::attached::{Attached, Pipes};
+use crate::frames::Link;
+use crate::launch::{Identity, Strategy, number};
+use crate::loader::chain;
+use crate::places::{self, Claim, GroupFiles, PlaceError};
+use crate::role::STDERR;
+use crate::state::Page;
+use crate::sys::fd;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+/// What is made for a group before it lives. Dropping it removes the files.
+pub(super) struct Place {
+    pub(super) page: Page,
+    page_file: File,
+    files: Files,
+    listener: Option<OwnedFd>,
+    /// Reading and writing end of stdout and of stderr.
+    streams: [(OwnedFd, OwnedFd); 2],
+    stderr: Stderr,
+}
+
+/// The group's files and its lock, if it has any. Dropping this removes them.
+struct Files(Option<(GroupFiles, File)>);
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        if let Some((files, lock)) = &self.0 {
+            files.remove(lock);
+        }
+    }
+}
+
+/// Where the stderr of the pump goes.
+enum Stderr {
+    /// To the parent, as more does.
+    Parent(Pipes),
+    /// Into a file of the group.
+    File(File),
+    /// To the daemon, or nowhere.
+    Elsewhere,
+}
+
+/// What a place is made for.
+pub(super) struct Needs<'a> {
+    pub(super) name: &'a str,
+    pub(super) strategy: Strategy,
+    /// Who the process is to be, if it is somebody else.
+    pub(super) identity: Option<&'a Identity>,
+    /// Development: output is relayed to this program's own.
+    pub(super) relay: bool,
+}
+
+impl Place {
+    /// Takes the name; what an earlier group of that name has left is ended and removed. Development can do without
+    /// files where none can be made.
+    pub(super) fn take(needs: &Needs<'_>) -> Result<Self, StartError> {
+        let claim = places::runtime_directory().and_then(|runtime| places::claim(&runtime, needs.name));
+        match claim {
+            Ok(claim) => Self::in_directory(claim, needs),
+            Err(error @ PlaceError::System { .. }) if needs.strategy == Strategy::Development => {
+                log::warn!("{}: this group cannot be controlled by name", chain(&error));
+                let page_file = File::from(attempt("make the state page", fd::unlinked_page())?);
+                Self::new(None, None, page_file, needs)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes a name of which nothing is there, not even of an earlier group. `None`: it is not as simple as that.
+    pub(super) fn take_unused(needs: &Needs<'_>) -> Option<Self> {
+        let runtime = places::existing_runtime_directory().ok()??;
+        let claim = places::claim_unused(&runtime, needs.name)?;
+        Self::in_directory(claim, needs).ok()
+    }
+
+    fn in_directory(claim: Claim, needs: &Needs<'_>) -> Result<Self, StartError> {
+        let Claim { files, lock, listener, page_file } = claim;
+        Self::new(Some((files, lock)), Some(listener.into()), page_file, needs)
+    }
+
+    fn new(
+        files: Option<(GroupFiles, File)>,
+        listener: Option<OwnedFd>,
+        page_file: File,
+        needs: &Needs<'_>,
+    ) -> Result<Self, StartError> {
+        let files = Files(files);
+        let page = places::initialise_page(&page_file)?;
+        let streams = [attempt("make a pipe", fd::pipe())?, attempt("make a pipe", fd::pipe())?];
+        if let Some(identity) = needs.identity {
+            // So that the user may open /dev/stdout and /dev/stderr.
+            for (_, writer) in &streams {
+                attempt("give the streams to the user", fd::give(writer, identity.uid, identity.gid))?;
+            }
+        }
+        let stderr = match (needs.strategy, &files.0) {
+            (Strategy::Development, _) => {
+                Stderr::Parent(attempt("make the pipes of the parent", Attached::pipes(needs.relay))?)
+            }
+            (Strategy::Unattached, Some((files, _))) => {
+                let open = File::options().append(true).read(true).create(true).open(files.stderr());
+                Stderr::File(attempt("make the file of the pump's stderr", open)?)
+            }
+            (Strategy::Unattached | Strategy::Daemon, _) => Stderr::Elsewhere,
+        };
+        Ok(Self { page, page_file, files, listener, streams, stderr })
+    }
+
+    /// The group's files, if it has any.
+    pub(super) fn files(&self) -> Option<&GroupFiles> {
+        self.files.0.as_ref().map(|(files, _)| files)
+    }
+
+    /// What the first role gets of it.
+    pub(super) fn descriptors(&self) -> Vec<(BorrowedFd<'_>, RawFd)> {
+        let mut descriptors = vec![
+            (self.page_file.as_fd(), number::PAGE),
+            (self.streams[0].0.as_fd(), number::STDOUT.0),
+            (self.streams[0].1.as_fd(), number::STDOUT.1),
+            (self.streams[1].0.as_fd(), number::STDERR.0),
+            (self.streams[1].1.as_fd(), number::STDERR.1),
+        ];
+        descriptors.extend(self.files.0.as_ref().map(|(_, lock)| (lock.as_fd(), number::LOCK)));
+        descriptors.extend(self.listener.as_ref().map(|fd| (fd.as_fd(), number::LISTENER)));
+        match &self.stderr {
+            Stderr::Parent(pipes) => {
+                descriptors.extend(pipes.descriptors());
+                descriptors.push((pipes.stderr(), STDERR));
+            }
+            Stderr::File(file) => {
+                descriptors.extend([STDERR, number::CRASH].map(|number| (file.as_fd(), number)))
+            }
+            Stderr::Elsewhere => {}
+        }
+        descriptors
+    }
+
+    /// The group lives: the files are its own now. Development: ties it to this program.
+    pub(super) fn settle(mut self, link: Link, pump: i32) -> Option<Attached> {
+        let files = self.files.0.take();
+        match self.stderr {
+            Stderr::Parent(pipes) => Some(pipes.attach(link, pump, files)),
+            Stderr::File(_) | Stderr::Elsewhere => None,
+        }
+    }
+
+    /// The group does not live, and its roles are gone: the last line of what its pump has written to its stderr.
+    pub(super) fn last_line(self, pump: i32) -> Option<String> {
+        match (self.stderr, &self.files.0) {
+            (Stderr::Parent(pipes), _) => places::last_line(&pipes.give_up(pump)),
+            (Stderr::File(_) | Stderr::Elsewhere, Some((files, _))) => files.last_stderr_line(),
+            (Stderr::File(_) | Stderr::Elsewhere, None) => None,
+        }
+    }
+}
