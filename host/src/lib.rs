@@ -40,6 +40,7 @@ mod sys;
 
 use loader::helper;
 use role::{Begun, Role, RoleError};
+use std::io::Write;
 
 pub use attached::Attached;
 pub use launch::{OnCrash, Restart, Strategy};
@@ -109,12 +110,15 @@ fn no_role(argument: Option<&str>) -> u8 {
     }
 }
 
-/// Runs a command. For one that starts a group, the first role and the helper that checks the first monitor get ready
-/// meanwhile.
+/// Runs a command. For one that starts a group, the helper that checks the first monitor and the first role get ready
+/// meanwhile: in this order, for it is the helper that the command waits for first.
 // What the copies find of the stack in use is theirs for life: it has to be little.
 #[inline(never)]
 fn command(argument: Option<&str>) -> u8 {
     helper::allow_copies();
+    if matches!(argument, Some("start" | "check")) {
+        helper::keep_one_in_reserve();
+    }
     if argument == Some("start") {
         match cli::likely_strategy(std::env::args_os()) {
             Strategy::Daemon => role::keep_one_in_reserve(Role::Daemon, live_as_daemon),
@@ -123,18 +127,15 @@ fn command(argument: Option<&str>) -> u8 {
             Strategy::Development => {}
         }
     }
-    if matches!(argument, Some("start" | "check")) {
-        helper::keep_one_in_reserve();
-    }
     let status = cli::run();
     role::dismiss_reserve();
     helper::dismiss_reserve();
     status
 }
 
-#[expect(clippy::print_stderr, reason = "a role's stderr is where its parent or the next monitor reads")]
+/// A role's stderr is where its parent or the next monitor reads, if there is one still.
 #[inline(never)]
 fn role_failed(error: &role::RoleError) -> u8 {
-    eprintln!("error: {}", loader::chain(error));
+    drop(writeln!(std::io::stderr(), "error: {}", loader::chain(error)));
     125
 }
