@@ -112,7 +112,7 @@ struct Daemon {
 impl Daemon {
     fn begin(mut group: Group, copy: fn() -> u8) -> Result<Self, RoleError> {
         attempt("become a subreaper", family::become_subreaper())?;
-        group.page.set_member(Member::Daemon, nix::unistd::getpid().as_raw());
+        group.page.set_own(Member::Daemon);
         let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
         let signals = attempt("watch signals", Signals::watch(&signals))?;
         let listener = match &group.listener {

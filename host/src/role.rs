@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 pub(crate) use early::{Early, dismiss_reserve, keep_one_in_reserve, wait_until_gone};
 
@@ -463,9 +464,10 @@ impl Launching<'_> {
         live: fn() -> u8,
     ) -> io::Result<i32> {
         let member = self.role.member();
+        let slot = self.page.map(|page| page.slot(member));
         let begin = || {
-            if let Some(page) = self.page {
-                page.set_member(member, nix::unistd::getpid().as_raw());
+            if let Some(slot) = slot {
+                slot.store(u64::from(std::process::id()), Ordering::SeqCst);
             }
             arguments::replace(&["immortal", self.role.name(), self.name])?;
             take_places(descriptors, stderr)

@@ -253,7 +253,16 @@ impl Page {
         self.set_member_started(member, pid, started);
     }
 
-    /// The same for one whose start time is known.
+    /// Notes this process as a member, unless whoever started it has done so.
+    pub(crate) fn set_own(self, member: Member) {
+        let pid = nix::unistd::getpid().as_raw();
+        let (pid_word, started_word) = member.words();
+        if self.get(pid_word) != pid_number(pid) || self.get(started_word) == 0 {
+            self.set_member(member, pid);
+        }
+    }
+
+    /// Notes a member whose start time is known.
     pub(crate) fn set_member_started(self, member: Member, pid: i32, started: u64) {
         let (pid_word, started_word) = member.words();
         self.change_pids(|| {

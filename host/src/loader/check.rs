@@ -131,10 +131,18 @@ pub(crate) struct Checking {
     helpers: Vec<Helper>,
 }
 
-/// Helpers that have been killed; dropping this waits until they are gone.
+/// Helpers that have done their work. Dropping this kills them and waits until they are gone; to end takes a process
+/// time, which whoever waits for the group needs not give.
 #[derive(Debug)]
 pub(crate) struct Leftovers {
-    _helpers: Vec<Helper>,
+    helpers: Vec<Helper>,
+}
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        // All before the first is waited for.
+        self.helpers.iter().for_each(Helper::kill);
+    }
 }
 
 impl Checking {
@@ -169,11 +177,10 @@ impl Checking {
             .collect();
         let routed = options::route(raw, &targets, context.directory, &options::read_bounded)?;
         check_each(context.executable, &monitors, &mut helpers, &routed, settings)?;
-        helpers.iter().for_each(Helper::kill);
         let passed = monitors.iter().zip(described).zip(routed);
         let checked =
             passed.map(|((&(label, path), described), options)| record(label, path, described, options));
-        Ok((checked.collect(), Leftovers { _helpers: helpers }))
+        Ok((checked.collect(), Leftovers { helpers }))
     }
 
     fn monitors(&self) -> Vec<(&str, &Path)> {

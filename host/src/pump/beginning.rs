@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 impl Pump {
     pub(super) fn begin(mut group: Group, relay: &relay::Thread) -> Result<Self, RoleError> {
         attempt("become a subreaper", family::become_subreaper())?;
-        group.page.set_member(Member::Pump, nix::unistd::getpid().as_raw());
+        group.page.set_own(Member::Pump);
         let strategy = group.launch.strategy;
         let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
         let signals = attempt("watch signals", Signals::watch(&signals))?;

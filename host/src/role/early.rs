@@ -94,21 +94,21 @@ impl Early {
         Ok(Self { role: launching.role, pid, is_child, link: Some(ours) })
     }
 
-    /// Gives it descriptors of a group that may come to live.
-    pub(crate) fn lend(&self, descriptors: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<()> {
-        self.link.as_ref().map_or(Ok(()), |link| socket::send_descriptors(link, descriptors))
+    /// Gives it descriptors of a group that may come to live, of which it is noted as a member.
+    pub(crate) fn lend(&self, page: Page, descriptors: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<()> {
+        page.set_member(self.role.member(), self.pid);
+        self.send(descriptors)
     }
 
     /// Gives it the last of its descriptors, with which the group begins to live; returns the link, and the role's pid.
-    pub(crate) fn hand_over(
-        mut self,
-        page: Page,
-        descriptors: &[(BorrowedFd<'_>, RawFd)],
-    ) -> io::Result<(Link, i32)> {
-        page.set_member(self.role.member(), self.pid);
-        self.lend(descriptors)?;
+    pub(crate) fn hand_over(mut self, descriptors: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<(Link, i32)> {
+        self.send(descriptors)?;
         let link = self.link.take().expect("it is taken here and when this is dropped");
         Ok((Link::new(link)?, self.pid))
+    }
+
+    fn send(&self, descriptors: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<()> {
+        self.link.as_ref().map_or(Ok(()), |link| socket::send_descriptors(link, descriptors))
     }
 }
 

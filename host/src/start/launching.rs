@@ -66,7 +66,7 @@ impl Verified {
     fn lend(&self, place: &Place, first: &Early) -> io::Result<()> {
         let mut descriptors = place.descriptors();
         descriptors.extend(self.spool.as_ref().map(|fd| (fd.as_fd(), number::SPOOL)));
-        first.lend(&descriptors)
+        first.lend(place.page, &descriptors)
     }
 
     pub(super) fn launch(
@@ -80,7 +80,6 @@ impl Verified {
             None => self.take_place(&first)?,
         };
         let page = place.page;
-        page.set_member(Member::Launcher, nix::unistd::getpid().as_raw());
         let result = self.launch_in(first, place, signals);
         page.set_member(Member::Launcher, 0);
         result
@@ -97,7 +96,7 @@ impl Verified {
             attempt("write the facts of the group", files.write_facts(&facts::of(&self.launch)))?;
         }
         let launch = attempt("hand over the launch data", fd::sealed(&self.launch.encode()))?;
-        let handed_over = first.hand_over(place.page, &[(launch.as_fd(), number::LAUNCH)]);
+        let handed_over = first.hand_over(&[(launch.as_fd(), number::LAUNCH)]);
         let (mut link, pid) = attempt("hand over the launch data", handed_over)?;
         match attempt("wait for the group", wait_for_result(&mut link, signals))? {
             Some(Frame::Started { process_pid, pump_pid, daemon_pid }) => {

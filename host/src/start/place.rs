@@ -7,7 +7,7 @@ use crate::launch::{Identity, Strategy, number};
 use crate::loader::chain;
 use crate::places::{self, Claim, GroupFiles, PlaceError};
 use crate::role::STDERR;
-use crate::state::Page;
+use crate::state::{Member, Page};
 use crate::sys::fd;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -90,6 +90,7 @@ impl Place {
     ) -> Result<Self, StartError> {
         let files = Files(files);
         let page = places::initialise_page(&page_file)?;
+        page.set_own(Member::Launcher);
         let streams = [attempt("make a pipe", fd::pipe())?, attempt("make a pipe", fd::pipe())?];
         if let Some(identity) = needs.identity {
             // So that the user may open /dev/stdout and /dev/stderr.

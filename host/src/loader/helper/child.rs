@@ -66,13 +66,13 @@ fn complain(text: &str) -> u8 {
     2
 }
 
-fn serve(mut channel: &UnixStream) -> io::Result<()> {
+fn serve(channel: &UnixStream) -> io::Result<()> {
     reply(&Reply::Begun)?;
     // One in reserve has the time.
-    if !has_come(channel) {
+    if !has_come(channel, PollTimeout::ZERO) {
         layout::rehearse();
     }
-    let Some(Request::Describe { path, label, max_level }) = receive(&mut channel)? else { return Ok(()) };
+    let Some(Request::Describe { path, label, max_level }) = next(channel)? else { return Ok(()) };
     let max_level = LevelFilter::iter().nth(max_level).unwrap_or(LevelFilter::Warn);
     crate::logging::divert(&Forward, max_level);
     let path = PathBuf::from(std::ffi::OsString::from_vec(path));
@@ -86,7 +86,7 @@ fn serve(mut channel: &UnixStream) -> io::Result<()> {
             return wait_for_end(channel);
         }
     };
-    let Some(Request::Check { token, options, settings }) = receive(&mut channel)? else { return Ok(()) };
+    let Some(Request::Check { token, options, settings }) = next(channel)? else { return Ok(()) };
     let host = publish(&label, Arc::new(Checking { settings }), max_level);
     reply(&match check_options(&library, host, &options) {
         Ok(()) => Reply::Passed { token },
@@ -95,15 +95,22 @@ fn serve(mut channel: &UnixStream) -> io::Result<()> {
     wait_for_end(channel)
 }
 
-/// Whether there is something to read.
-fn has_come(channel: &UnixStream) -> bool {
+/// Waits for a request; `None` at the end of the channel.
+fn next(mut channel: &UnixStream) -> io::Result<Option<Request>> {
+    // To sleep in a read is to be woken whenever the parent has read a reply.
+    has_come(channel, PollTimeout::NONE);
+    receive(&mut channel)
+}
+
+/// Whether there is something to read, or will be in time.
+fn has_come(channel: &UnixStream, timeout: PollTimeout) -> bool {
     let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    poll(&mut fds, timeout).is_ok_and(|ready| ready > 0)
 }
 
 /// The parent kills the helper when it has heard enough, so that no exit function of the library runs.
-fn wait_for_end(mut channel: &UnixStream) -> io::Result<()> {
-    receive::<Request>(&mut channel).map(drop)
+fn wait_for_end(channel: &UnixStream) -> io::Result<()> {
+    next(channel).map(drop)
 }
 
 fn load(path: &Path) -> Result<(Library, Identity), LoadError> {
