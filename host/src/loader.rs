@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::options::OptionDecl;
 
 pub use check::{CheckContext, CheckError, Checked, check_all, describe, load_trusted};
-pub(crate) use check::{Checking, Leftovers};
+pub(crate) use check::{Checking, Judging, Leftovers};
 pub use dispositions::Dispositions;
 pub use file::{FileError, Identity};
 pub use header::HeaderError;

@@ -7,7 +7,7 @@ mod place;
 use crate::attached::Attached;
 use crate::launch::{FORMAT, Launch, OnCrash, Policy, Program, Restart, Strategy, settings};
 use crate::loader::{
-    self, CheckContext, CheckError, Checked, Checking, Leftovers, SearchPath, Settings, Spec,
+    self, CheckContext, CheckError, Checked, Checking, Judging, Leftovers, SearchPath, Settings, Spec,
 };
 use crate::options::{OptionError, RawOption};
 use crate::places::PlaceError;
@@ -16,9 +16,8 @@ use crate::program::{self, ProgramError};
 use crate::role::Early;
 use crate::strings::Strings;
 use crate::sys::signals::{self, Signals};
-use launching::Verified;
+use launching::{Begun, Verified};
 use nix::sys::signal::Signal;
-use place::Place;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -371,7 +370,9 @@ impl Start {
     /// # Errors
     /// Whatever `start` would refuse.
     pub fn check(self) -> Result<(), StartError> {
-        self.begin()?.judge()?.finish().map(drop)
+        let (group, judging) = self.begin()?.judge()?.complete()?;
+        judging.finish(&group.executable)?;
+        Ok(())
     }
 
     /// Starts the group; returns when the program has been executed.
@@ -379,18 +380,18 @@ impl Start {
     /// # Errors
     /// The name is taken, a monitor refuses, the program cannot be executed, …; nothing is left of the group.
     pub fn start(self) -> Result<Started, StartError> {
-        let Ready { group, first, place, _leftovers } = self.verify()?;
-        group.launch(first, place, None)
+        let Ready { group, first, begun, _leftovers } = self.verify()?;
+        group.launch(first, begun, None)
     }
 
     /// Starts the group as a program that lives for it alone: SIGINT, SIGTERM and SIGHUP end the start from the
     /// moment at which there is something to end, and are the caller's to watch afterwards.
     pub(crate) fn start_watching(self) -> Result<(Started, Signals), StartError> {
-        let Ready { group, first, place, _leftovers } = self.verify()?;
+        let Ready { group, first, begun, _leftovers } = self.verify()?;
         let watched = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD];
         attempt("block signals", signals::block(&watched))?;
         let mut signals = attempt("watch signals", Signals::watch(&watched))?;
-        let started = group.launch(first, place, Some(&mut signals))?;
+        let started = group.launch(first, begun, Some(&mut signals))?;
         Ok((started, signals))
     }
 
@@ -434,13 +435,16 @@ impl Start {
         settings(name, self.strategy, None, &self.program, self.policy.on_crash, environment.clone())
     }
 
-    /// Verifies all. Helpers load the monitors meanwhile, and the first role gets ready.
+    /// Verifies all. While helpers load the monitors and let them judge their options, the first role gets ready and
+    /// whatever can be made for the group is made.
     fn verify(self) -> Result<Ready, StartError> {
         let judged = self.begin()?.judge()?;
         let first = judged.group.first_role()?;
         let place = judged.group.take_place_early(&first);
-        let (group, _leftovers) = judged.finish()?;
-        Ok(Ready { group, first, place, _leftovers })
+        let (mut group, judging) = judged.complete()?;
+        let begun = place.map(|place| group.write_down(place));
+        let (_, _leftovers) = judging.finish(&group.executable)?;
+        Ok(Ready { group, first, begun: begun.transpose()?, _leftovers })
     }
 
     /// Has helpers load the monitors.
@@ -533,13 +537,14 @@ struct Judged {
 }
 
 impl Judged {
-    /// Waits until the monitors have been checked.
-    fn finish(self) -> Result<(Verified, Leftovers), StartError> {
+    /// Waits until the monitors are loaded. With its monitors the group is complete, but they have not said yet whether
+    /// they want their options.
+    fn complete(self) -> Result<(Verified, Judging), StartError> {
         let Self { mut group, checking, wanted, settings, caller } = self;
-        let context = wanted.context(&group.executable, &caller);
-        let (monitors, leftovers) = checking.finish(&wanted.options, &settings, &context)?;
-        group.launch.monitors = monitors;
-        Ok((group, leftovers))
+        let judging =
+            checking.judge(&wanted.options, &settings, &wanted.context(&group.executable, &caller))?;
+        group.launch.monitors = judging.monitors().to_vec();
+        Ok((group, judging))
     }
 }
 
@@ -547,8 +552,8 @@ impl Judged {
 struct Ready {
     group: Verified,
     first: Early,
-    /// Its place, if it could be taken without harm before this was known.
-    place: Option<Place>,
+    /// What could be made for it without harm before this was known.
+    begun: Option<Begun>,
     _leftovers: Leftovers,
 }
 

@@ -121,7 +121,9 @@ pub fn check_all(
     settings: &Settings,
     context: &CheckContext<'_>,
 ) -> Result<Vec<Checked>, CheckError> {
-    Checking::begin(specs, context)?.finish(raw, settings, context).map(|(checked, _)| checked)
+    let (checked, _) =
+        Checking::begin(specs, context)?.judge(raw, settings, context)?.finish(context.executable)?;
+    Ok(checked)
 }
 
 /// The monitors of a start, each being loaded in a helper process. Dropping this kills them.
@@ -129,6 +131,13 @@ pub fn check_all(
 pub(crate) struct Checking {
     paths: Vec<(String, PathBuf)>,
     helpers: Vec<Helper>,
+}
+
+/// The same when their helpers have loaded them and let them judge their options.
+#[derive(Debug)]
+pub(crate) struct Judging {
+    monitors: Vec<Checked>,
+    helpers: Leftovers,
 }
 
 /// Helpers that have done their work. Dropping this kills them and waits until they are gone; to end takes a process
@@ -158,13 +167,13 @@ impl Checking {
         Ok(checking)
     }
 
-    /// Waits until the helpers have described the libraries, gives them the options, and lets them judge these.
-    pub(crate) fn finish(
+    /// Waits until the helpers have described the libraries, and gives them the options, which they begin to judge.
+    pub(crate) fn judge(
         mut self,
         raw: &[RawOption],
         settings: &Settings,
         context: &CheckContext<'_>,
-    ) -> Result<(Vec<Checked>, Leftovers), CheckError> {
+    ) -> Result<Judging, CheckError> {
         let mut helpers = std::mem::take(&mut self.helpers);
         let monitors = self.monitors();
         hear_each(context.executable, &monitors, &mut helpers)?;
@@ -176,15 +185,34 @@ impl Checking {
             .map(|(&(label, _), (description, _))| Target { label, declared: description.options.as_deref() })
             .collect();
         let routed = options::route(raw, &targets, context.directory, &options::read_bounded)?;
-        check_each(context.executable, &monitors, &mut helpers, &routed, settings)?;
-        let passed = monitors.iter().zip(described).zip(routed);
-        let checked =
-            passed.map(|((&(label, path), described), options)| record(label, path, described, options));
-        Ok((checked.collect(), Leftovers { helpers }))
+        ask_each(context.executable, &monitors, &mut helpers, &routed, settings)?;
+        let judged = monitors.iter().zip(described).zip(routed);
+        let judged =
+            judged.map(|((&(label, path), described), options)| record(label, path, described, options));
+        Ok(Judging { monitors: judged.collect(), helpers: Leftovers { helpers } })
     }
 
     fn monitors(&self) -> Vec<(&str, &Path)> {
         self.paths.iter().map(|(label, path)| (label.as_str(), path.as_path())).collect()
+    }
+}
+
+impl Judging {
+    /// What may be loaded if all pass.
+    pub(crate) fn monitors(&self) -> &[Checked] {
+        &self.monitors
+    }
+
+    /// Waits for all verdicts.
+    pub(crate) fn finish(self, executable: &Path) -> Result<(Vec<Checked>, Leftovers), CheckError> {
+        let Self { monitors, mut helpers } = self;
+        let named: Vec<_> =
+            monitors.iter().map(|monitor| (monitor.label.as_str(), monitor.path.as_path())).collect();
+        hear_each(executable, &named, &mut helpers.helpers)?;
+        for Checked { label, path, name, version, door, .. } in &monitors {
+            log::info!("monitor {label}: {name} {version} ({door:?}) from {}", path.display());
+        }
+        Ok((monitors, helpers))
     }
 }
 
@@ -216,7 +244,8 @@ pub fn load_trusted(
         log::info!("monitor {label}: {} has changed and is checked anew", path.display());
         let mut helpers = describe_each(executable, None, &[(label, path)], max_level)?;
         let options = std::slice::from_ref(&checked.options);
-        check_each(executable, &[(label, path)], &mut helpers, options, settings)?;
+        ask_each(executable, &[(label, path)], &mut helpers, options, settings)?;
+        hear_each(executable, &[(label, path)], &mut helpers)?;
         helpers[0].described().map_or(checked.door, |(description, _)| description.door)
     };
     open(path, Trust::Checked(door)).map_err(|error| cannot_load(label, path, error.into()))
@@ -229,7 +258,6 @@ fn record(
     options: Vec<OptionValue>,
 ) -> Checked {
     let Description { name, version, door, .. } = description;
-    log::info!("monitor {label}: {name} {version} ({door:?}) from {}", path.display());
     Checked { label: label.to_owned(), path: path.to_owned(), identity, name, version, door, options }
 }
 
@@ -271,7 +299,8 @@ fn hear_each(
     exchange(helpers).map_err(|(at, failure)| failed(executable, monitors[at], failure))
 }
 
-fn check_each(
+/// Gives the options to all of the helpers, each of which has its monitor judge them.
+fn ask_each(
     executable: &Path,
     monitors: &[(&str, &Path)],
     helpers: &mut [Helper],
@@ -283,7 +312,7 @@ fn check_each(
             .check(options, settings)
             .map_err(|source| failed(executable, monitor, Failure::Helper { source }))?;
     }
-    hear_each(executable, monitors, helpers)
+    Ok(())
 }
 
 fn judge_file(path: &Path) -> Result<(), LoadError> {

@@ -30,6 +30,13 @@ pub(super) struct Verified {
     pub(super) spool: Option<OwnedFd>,
 }
 
+/// A group that has its place, and is written down there.
+pub(super) struct Begun {
+    place: Place,
+    /// Launch data, for the roles.
+    launch: OwnedFd,
+}
+
 impl Verified {
     /// Starts the first role, while it is not sure yet that there will be a group.
     pub(super) fn first_role(&self) -> Result<Early, StartError> {
@@ -58,6 +65,16 @@ impl Verified {
         Ok(place)
     }
 
+    /// Writes down, in its place, what the group is.
+    pub(super) fn write_down(&mut self, place: Place) -> Result<Begun, StartError> {
+        if let Some(files) = place.files() {
+            self.launch.directory = Some(files.directory.clone().into_os_string().into_vec());
+            attempt("write the facts of the group", files.write_facts(&facts::of(&self.launch)))?;
+        }
+        let launch = attempt("hand over the launch data", fd::sealed(&self.launch.encode()))?;
+        Ok(Begun { place, launch })
+    }
+
     fn needs(&self) -> Needs<'_> {
         let Launch { name, strategy, program, .. } = &self.launch;
         Needs { name, strategy: *strategy, identity: program.identity.as_ref(), relay: self.relay }
@@ -70,32 +87,30 @@ impl Verified {
     }
 
     pub(super) fn launch(
-        self,
+        mut self,
         first: Early,
-        place: Option<Place>,
+        begun: Option<Begun>,
         signals: Option<&mut Signals>,
     ) -> Result<Started, StartError> {
-        let place = match place {
-            Some(place) => place,
-            None => self.take_place(&first)?,
+        let begun = match begun {
+            Some(begun) => begun,
+            None => {
+                let place = self.take_place(&first)?;
+                self.write_down(place)?
+            }
         };
-        let page = place.page;
-        let result = self.launch_in(first, place, signals);
+        let page = begun.place.page;
+        let result = self.launch_in(first, begun, signals);
         page.set_member(Member::Launcher, 0);
         result
     }
 
     fn launch_in(
-        mut self,
+        self,
         first: Early,
-        place: Place,
+        Begun { place, launch }: Begun,
         signals: Option<&mut Signals>,
     ) -> Result<Started, StartError> {
-        if let Some(files) = place.files() {
-            self.launch.directory = Some(files.directory.clone().into_os_string().into_vec());
-            attempt("write the facts of the group", files.write_facts(&facts::of(&self.launch)))?;
-        }
-        let launch = attempt("hand over the launch data", fd::sealed(&self.launch.encode()))?;
         let handed_over = first.hand_over(&[(launch.as_fd(), number::LAUNCH)]);
         let (mut link, pid) = attempt("hand over the launch data", handed_over)?;
         match attempt("wait for the group", wait_for_result(&mut link, signals))? {
