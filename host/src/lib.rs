@@ -117,7 +117,7 @@ fn no_role(argument: Option<&str>) -> u8 {
 fn command(argument: Option<&str>) -> u8 {
     helper::allow_copies();
     if matches!(argument, Some("start" | "check")) {
-        helper::keep_one_in_reserve();
+        helper::keep_one_in_reserve(cli::likely_monitor(std::env::args_os()));
     }
     if argument == Some("start") {
         match cli::likely_strategy(std::env::args_os()) {

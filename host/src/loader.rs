@@ -38,7 +38,7 @@ pub use instance::{
     Event, EventKind, HookError, Instance, Output, Readiness, SetupArgs, Stream, Why, check_options,
 };
 pub use last_crash::LastCrash;
-pub use resolve::{ResolveError, SearchPath, Spec};
+pub use resolve::{ResolveError, SearchPath, Spec, Target};
 pub use settings::{Settings, Strings};
 pub use table::{Library, Trust, open};
 

@@ -167,21 +167,14 @@ pub(crate) struct AsideFile {
 
 /// The name of the control socket.
 pub(crate) const CONTROL: &str = "control";
+const FACTS: &str = "facts";
+/// Where they are written before they take their place.
+const NEW_FACTS: &str = "facts.new";
 const LAST_CRASH: &str = "last_crash";
 /// Where it is written before it takes its place.
 const NEW_LAST_CRASH: &str = "last_crash.new";
-const FILES: [&str; 10] = [
-    CONTROL,
-    "state",
-    "facts",
-    "facts.new",
-    "stderr",
-    "recent",
-    "notify",
-    "reload",
-    LAST_CRASH,
-    NEW_LAST_CRASH,
-];
+const FILES: [&str; 10] =
+    [CONTROL, "state", FACTS, NEW_FACTS, "stderr", "recent", "notify", "reload", LAST_CRASH, NEW_LAST_CRASH];
 /// What files end in that a monitor keeps here for its successors: `LABEL.delivered`.
 const MONITORS_OWN: &[u8] = b".delivered";
 
@@ -276,15 +269,24 @@ impl GroupFiles {
 
     /// Writes what changes in the life of the group at a reload only: whoever reads it finds the old or the new.
     pub(crate) fn write_facts(&self, facts: &Facts) -> io::Result<()> {
+        self.write_new_facts(facts)?;
+        self.publish_facts()
+    }
+
+    /// The same without anybody finding it yet.
+    pub(crate) fn write_new_facts(&self, facts: &Facts) -> io::Result<()> {
         let json = serde_json::to_vec(facts).map_err(io::Error::other)?;
-        let new = self.directory.join("facts.new");
-        fs::write(&new, json)?;
-        fs::rename(new, self.directory.join("facts"))
+        fs::write(self.directory.join(NEW_FACTS), json)
+    }
+
+    /// From now on what was written last is found, and with it the group.
+    pub(crate) fn publish_facts(&self) -> io::Result<()> {
+        fs::rename(self.directory.join(NEW_FACTS), self.directory.join(FACTS))
     }
 
     /// Reads what does not change in the life of the group.
     pub(crate) fn read_facts(&self) -> Option<Facts> {
-        serde_json::from_slice(&fs::read(self.directory.join("facts")).ok()?).ok()
+        serde_json::from_slice(&fs::read(self.directory.join(FACTS)).ok()?).ok()
     }
 
     /// Writes how a role died; who reads meanwhile sees the old record or the new one.

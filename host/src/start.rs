@@ -586,7 +586,7 @@ fn default_name(file: &[u8]) -> String {
 }
 
 /// `immortal` beside this program (which may be it), then in `PATH`.
-fn find_executable() -> Option<PathBuf> {
+pub(crate) fn find_executable() -> Option<PathBuf> {
     let own = std::env::current_exe().ok()?;
     let beside = own.with_file_name("immortal");
     // Test and example executables are in a directory of their own below.

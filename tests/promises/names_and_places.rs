@@ -604,3 +604,19 @@ fn a_group_outlives_its_executable() {
     group.member(immortal_tests::Role::Monitor).signal(immortal_tests::Signal::SIGKILL);
     eventually("a second run", || sandbox.noted("ran").get(1).copied());
 }
+
+#[test]
+fn a_monitor_that_hides_in_a_cluster_of_flags_is_the_one_that_is_loaded() {
+    let sandbox = Sandbox::new();
+    let record = sandbox.text_path("record");
+    let group = sandbox
+        .launch("unattached")
+        .args(["-qm", "recorder"])
+        .set("record", &record)
+        .puppet(["hang"])
+        .start();
+    group.stop();
+    let records = immortal_tests::records(&sandbox.path("record"));
+    let count = |hook: &str| records.iter().filter(|record| record.hook() == hook).count();
+    assert_eq!([count("check"), count("setup"), count("finish")], [1, 1, 1], "{records:#?}");
+}

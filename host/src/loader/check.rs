@@ -6,7 +6,7 @@ use log::LevelFilter;
 use serde::{Deserialize, Serialize};
 
 use super::header::{self, Native};
-use super::helper::{Failure, Helper, exchange};
+use super::helper::{Failure, Helper, exchange, keep_reserve_for};
 use super::table::{Library, Trust, open};
 use super::{Description, Door, Identity, LoadError, ResolveError, SearchPath, Settings, Spec, file};
 use crate::options::{self, OptionError, OptionValue, RawOption, Target};
@@ -161,6 +161,9 @@ impl Checking {
         let resolve =
             |spec: &Spec| Ok((spec.label.clone(), spec.resolve(context.directory, context.search)?));
         let paths = specs.iter().map(resolve).collect::<Result<Vec<_>, CheckError>>()?;
+        if let Some(first) = specs.first() {
+            keep_reserve_for(&first.target, context.search);
+        }
         let mut checking = Self { paths, helpers: Vec::new() };
         checking.helpers =
             start_each(context.executable, Some(context.directory), &checking.monitors(), context.max_level)?;

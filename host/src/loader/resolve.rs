@@ -117,9 +117,15 @@ impl Spec {
     /// # Errors
     /// [`ResolveError::NotFound`], [`ResolveError::NoFile`].
     pub fn resolve(&self, directory: &Path, search: &SearchPath) -> Result<PathBuf, ResolveError> {
-        let path = match &self.target {
-            Target::Path(path) => directory.join(path),
-            Target::Name(name) => search.find(name)?,
+        self.target.resolve(directory, search)
+    }
+}
+
+impl Target {
+    pub(super) fn resolve(&self, directory: &Path, search: &SearchPath) -> Result<PathBuf, ResolveError> {
+        let path = match self {
+            Self::Path(path) => directory.join(path),
+            Self::Name(name) => search.find(name)?,
         };
         path.canonicalize().map_err(|source| ResolveError::NoFile { path, source })
     }
@@ -129,6 +135,8 @@ impl Spec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchPath {
     directories: Vec<PathBuf>,
+    /// Some of them were given for this one search.
+    has_given: bool,
 }
 
 /// What [`SearchPath::new`] makes the list of.
@@ -169,7 +177,7 @@ impl SearchPath {
         }
         let mut seen = std::collections::HashSet::new();
         directories.retain(|directory| seen.insert(directory.clone()));
-        Self { directories }
+        Self { directories, has_given: !places.given.is_empty() }
     }
 
     /// Makes the list from this process's environment. A set-user-id program does not heed the caller's.
@@ -187,6 +195,11 @@ impl SearchPath {
             home: variable("HOME").map(PathBuf::from).or_else(of_account),
             executable: Some(executable.canonicalize().unwrap_or_else(|_| executable.to_owned())),
         })
+    }
+
+    /// Whether it is another one than the environment says.
+    pub(super) fn has_given(&self) -> bool {
+        self.has_given
     }
 
     /// The directories, in order.
@@ -263,6 +276,10 @@ mod tests {
         spec(text).label
     }
 
+    fn search_in(directories: Vec<PathBuf>) -> SearchPath {
+        SearchPath { directories, has_given: false }
+    }
+
     #[test]
     fn slash_makes_a_path_and_all_else_is_a_name() {
         assert_eq!(spec("log").target, Target::Name("log".into()));
@@ -330,7 +347,7 @@ mod tests {
         let (a, b) = (root.path().join("a"), root.path().join("b"));
         std::fs::create_dir_all(&a).unwrap();
         std::fs::create_dir_all(&b).unwrap();
-        let search = SearchPath { directories: vec![a.clone(), b.clone()] };
+        let search = search_in(vec![a.clone(), b.clone()]);
         let suffix = SUFFIXES[0];
         let found = || search.find("my-mon").unwrap();
         for file in [
@@ -346,7 +363,7 @@ mod tests {
 
     #[test]
     fn not_found_lists_where_it_looked() {
-        let search = SearchPath { directories: vec!["/nowhere/a".into(), "/nowhere/b".into()] };
+        let search = search_in(vec!["/nowhere/a".into(), "/nowhere/b".into()]);
         let error = spec("foo").resolve(Path::new("/"), &search).unwrap_err();
         assert_eq!(error.to_string(), "monitor foo: not found; looked in /nowhere/a, /nowhere/b");
         assert!(!error.is_usage());
@@ -358,7 +375,7 @@ mod tests {
         let root = root.path().canonicalize().unwrap();
         std::fs::write(root.join("x.so.1"), "").unwrap();
         std::os::unix::fs::symlink("x.so.1", root.join("x.so")).unwrap();
-        let none = SearchPath { directories: Vec::new() };
+        let none = search_in(Vec::new());
         assert_eq!(spec("./x.so").resolve(&root, &none).unwrap(), root.join("x.so.1"));
         assert!(matches!(spec("./y.so").resolve(&root, &none), Err(ResolveError::NoFile { .. })));
     }

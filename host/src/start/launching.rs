@@ -65,11 +65,11 @@ impl Verified {
         Ok(place)
     }
 
-    /// Writes down, in its place, what the group is.
+    /// Writes down, in its place, what the group is; nobody finds it there yet.
     pub(super) fn write_down(&mut self, place: Place) -> Result<Begun, StartError> {
         if let Some(files) = place.files() {
             self.launch.directory = Some(files.directory.clone().into_os_string().into_vec());
-            attempt("write the facts of the group", files.write_facts(&facts::of(&self.launch)))?;
+            attempt("write the facts of the group", files.write_new_facts(&facts::of(&self.launch)))?;
         }
         let launch = attempt("hand over the launch data", fd::sealed(&self.launch.encode()))?;
         Ok(Begun { place, launch })
@@ -111,6 +111,9 @@ impl Verified {
         Begun { place, launch }: Begun,
         signals: Option<&mut Signals>,
     ) -> Result<Started, StartError> {
+        if let Some(files) = place.files() {
+            attempt("write the facts of the group", files.publish_facts())?;
+        }
         let handed_over = first.hand_over(&[(launch.as_fd(), number::LAUNCH)]);
         let (mut link, pid) = attempt("hand over the launch data", handed_over)?;
         match attempt("wait for the group", wait_for_result(&mut link, signals))? {

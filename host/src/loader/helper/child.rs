@@ -17,17 +17,23 @@ use crate::loader::header::{self, Native};
 use crate::loader::host_table::{Pids, Services, publish};
 use crate::loader::layout;
 use crate::loader::table::{Library, Trust, open};
-use crate::loader::{FileError, Identity, LoadError, Settings, chain, check_options, file};
+use crate::loader::{
+    FileError, Identity, LoadError, SearchPath, Settings, Target, chain, check_options, file,
+};
 use crate::sys::fd;
 
 /// The helper process from start to end. It serves one parent over its standard input, and one library.
 #[must_use]
 pub fn run() -> u8 {
+    serve_parent(None)
+}
+
+fn serve_parent(likely: Option<&Target>) -> u8 {
     let is_socket = nix::sys::socket::getsockname::<nix::sys::socket::UnixAddr>(raw_stdin()).is_ok();
     if !is_socket {
         return complain("error: check-monitor: it is started by immortal itself");
     }
-    let served = confine::enter().and_then(|channel| serve(CHANNEL.get_or_init(|| channel)));
+    let served = confine::enter().and_then(|channel| serve(CHANNEL.get_or_init(|| channel), likely));
     match served {
         Ok(()) => 0,
         Err(error) => complain(&format!("error: check-monitor: {}", chain(&error))),
@@ -36,9 +42,14 @@ pub fn run() -> u8 {
 
 /// The helper process as a copy of the parent: `channel` and `stderr` take the places that they have in one that
 /// was executed.
-pub(super) fn run_copy(channel: OwnedFd, stderr: OwnedFd, directory: Option<&Path>) -> u8 {
+pub(super) fn run_copy(
+    channel: OwnedFd,
+    stderr: OwnedFd,
+    directory: Option<&Path>,
+    likely: Option<&Target>,
+) -> u8 {
     match take_places(channel, stderr, directory) {
-        Ok(()) => run(),
+        Ok(()) => serve_parent(likely),
         // Without a word it is known that it could not begin.
         Err(_) => 2,
     }
@@ -66,17 +77,26 @@ fn complain(text: &str) -> u8 {
     2
 }
 
-fn serve(channel: &UnixStream) -> io::Result<()> {
+fn serve(channel: &UnixStream, likely: Option<&Target>) -> io::Result<()> {
     reply(&Reply::Begun)?;
     // One in reserve has the time.
-    if !has_come(channel, PollTimeout::ZERO) {
-        layout::rehearse();
-    }
+    let early = match likely {
+        _ if has_come(channel, PollTimeout::ZERO) => None,
+        Some(target) => load_early(target),
+        None => {
+            layout::rehearse();
+            None
+        }
+    };
     let Some(Request::Describe { path, label, max_level }) = next(channel)? else { return Ok(()) };
     let max_level = LevelFilter::iter().nth(max_level).unwrap_or(LevelFilter::Warn);
     crate::logging::divert(&Forward, max_level);
     let path = PathBuf::from(std::ffi::OsString::from_vec(path));
-    let library = match load(&path) {
+    let loaded = match early {
+        Some((early, loaded)) if early == path => loaded,
+        Some(_) | None => load(&path),
+    };
+    let library = match loaded {
         Ok((library, identity)) => {
             reply(&Reply::Described { description: library.description().clone(), identity })?;
             library
@@ -93,6 +113,16 @@ fn serve(channel: &UnixStream) -> io::Result<()> {
         Err(error) => Reply::Failed { text: error.to_string(), hint: error.hint() },
     })?;
     wait_for_end(channel)
+}
+
+/// Loads the library that a monitor has where the environment says, if it has one there.
+fn load_early(target: &Target) -> Option<(PathBuf, Loaded)> {
+    let directory = std::env::current_dir().ok()?;
+    let search = SearchPath::from_environment(&[], &directory, &crate::start::find_executable()?);
+    let path = target.resolve(&directory, &search).ok()?;
+    crate::logging::divert(&Forward, LevelFilter::Warn);
+    let loaded = load(&path);
+    Some((path, loaded))
 }
 
 /// Waits for a request; `None` at the end of the channel.
@@ -113,7 +143,9 @@ fn wait_for_end(channel: &UnixStream) -> io::Result<()> {
     next(channel).map(drop)
 }
 
-fn load(path: &Path) -> Result<(Library, Identity), LoadError> {
+type Loaded = Result<(Library, Identity), LoadError>;
+
+fn load(path: &Path) -> Loaded {
     let (file, identity) = file::inspect(path)?;
     if let Some(native) = Native::of_this_machine() {
         header::examine(&file, native)?;

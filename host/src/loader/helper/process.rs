@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, setpgid};
 
 use super::{ARGUMENT, child};
+use crate::loader::{SearchPath, Spec, Target};
 use crate::sys::family::{self, Exit};
 use crate::sys::{copy, fd};
 
@@ -62,10 +63,10 @@ impl Drop for Process {
 /// This process is the command.
 static COPIES: AtomicBool = AtomicBool::new(false);
 
-/// The helper in reserve.
-static RESERVE: Mutex<Option<Begun>> = Mutex::new(None);
+/// The helper in reserve, and which monitor's library it is loading.
+static RESERVE: Mutex<Option<(Begun, Option<Target>)>> = Mutex::new(None);
 
-fn reserve() -> MutexGuard<'static, Option<Begun>> {
+fn reserve() -> MutexGuard<'static, Option<(Begun, Option<Target>)>> {
     RESERVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -75,11 +76,21 @@ pub(crate) fn allow_copies() {
 }
 
 /// Copies a helper in reserve. The sooner, the smaller is the process that is copied; and the copy gets ready while
-/// this process finds out what is to be checked.
-pub(crate) fn keep_one_in_reserve() {
-    match begin(Path::new("/proc/self/exe"), None) {
-        Ok(begun) => *reserve() = Some(begun),
+/// this process finds out what is to be checked. If it is told which monitor that is likely to be, it loads its library.
+pub(crate) fn keep_one_in_reserve(likely: Option<Spec>) {
+    let likely = likely.map(|spec| spec.target);
+    match begin_copy(None, likely.as_ref()) {
+        Ok(begun) => *reserve() = Some((begun, likely)),
         Err(error) => log::debug!("no helper in reserve: {error}"),
+    }
+}
+
+/// Ends the helper in reserve if it is loading another library than that of this monitor, or looks for it elsewhere.
+pub(in crate::loader) fn keep_reserve_for(target: &Target, search: &SearchPath) {
+    let mut reserve = reserve();
+    let fits = |likely: &Target| likely == target && !search.has_given();
+    if reserve.as_ref().is_some_and(|(_, likely)| likely.as_ref().is_some_and(|likely| !fits(likely))) {
+        *reserve = None;
     }
 }
 
@@ -91,16 +102,26 @@ pub(crate) fn dismiss_reserve() {
 /// Starts a helper: a copy of this process if it may and can be copied, else the executable.
 pub(super) fn begin(executable: &Path, directory: Option<&Path>) -> io::Result<Begun> {
     let is_own = COPIES.load(Ordering::Relaxed) && copy::is_of(executable);
-    if is_own && let Some(begun) = reserve().take() {
+    if is_own && let Some((begun, _)) = reserve().take() {
         return Ok(begun);
     }
+    if is_own && copy::is_possible() {
+        return begin_copy(directory, None);
+    }
+    begin_with(|channel, stderr| execute(executable, channel, stderr, directory))
+}
+
+fn begin_copy(directory: Option<&Path>, likely: Option<&Target>) -> io::Result<Begun> {
+    if !copy::is_possible() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    begin_with(|channel, stderr| start_copy(channel, stderr, directory, likely))
+}
+
+fn begin_with(start: impl FnOnce(OwnedFd, OwnedFd) -> io::Result<i32>) -> io::Result<Begun> {
     let (channel, theirs) = UnixStream::pair()?;
     let (stderr, their_stderr) = fd::pipe()?;
-    let pid = if is_own && copy::is_possible() {
-        start_copy(theirs.into(), their_stderr, directory)?
-    } else {
-        execute(executable, theirs.into(), their_stderr, directory)?
-    };
+    let pid = start(theirs.into(), their_stderr)?;
     fd::set_nonblocking(&stderr)?;
     channel.set_nonblocking(true)?;
     Ok(Begun { process: Process { pid, ended: None }, channel, stderr })
@@ -120,8 +141,13 @@ fn execute(
     Ok(i32::try_from(command.spawn()?.id()).expect("the system's pids fit"))
 }
 
-fn start_copy(channel: OwnedFd, stderr: OwnedFd, directory: Option<&Path>) -> io::Result<i32> {
-    let pid = copy::start(|| child::run_copy(channel, stderr, directory))?;
+fn start_copy(
+    channel: OwnedFd,
+    stderr: OwnedFd,
+    directory: Option<&Path>,
+    likely: Option<&Target>,
+) -> io::Result<i32> {
+    let pid = copy::start(|| child::run_copy(channel, stderr, directory, likely))?;
     // The copy does the same; whoever comes first, it leads a group before anybody signals that.
     match setpgid(Pid::from_raw(pid), Pid::from_raw(pid)) {
         Ok(()) | Err(Errno::EACCES | Errno::ESRCH) => {}
