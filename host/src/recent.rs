@@ -10,9 +10,11 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 /// The most that one read takes.
-pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
-/// Size of the ring.
-const RING_BYTES: usize = 4 * CHUNK_BYTES;
+pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
+/// How much of the output is shown.
+const SHOWN_BYTES: usize = 192 * 1024;
+/// Size of the ring: the relay may be overwriting a chunk of it.
+const RING_BYTES: usize = SHOWN_BYTES + CHUNK_BYTES;
 /// Before the ring stands how many bytes were ever written to it.
 const HEAD_BYTES: usize = 4096;
 
@@ -88,7 +90,7 @@ impl Recent {
     /// The output from this position on, as far as it is still there, and the position behind it. What the relay
     /// may be overwriting at this moment is left out.
     pub(crate) fn since(&self, position: u64) -> io::Result<(Vec<u8>, u64)> {
-        let kept = (RING_BYTES - CHUNK_BYTES) as u64;
+        let kept = SHOWN_BYTES as u64;
         loop {
             let total = self.total()?;
             let start = position.max(total.saturating_sub(kept)).min(total);
@@ -136,7 +138,7 @@ mod tests {
         }
         let (newest, position) = Recent::new(file).since(0).unwrap();
         assert_eq!(position, written.len() as u64);
-        assert_eq!(newest.len(), RING_BYTES - CHUNK_BYTES);
+        assert_eq!(newest.len(), SHOWN_BYTES);
         assert!(written.ends_with(&newest));
     }
 

@@ -7,7 +7,6 @@
 //! tell a successor what was taken and is still to be delivered.
 
 use crate::delivery::{Delivery, Standing};
-use crate::recent::CHUNK_BYTES;
 use crate::sys::page::SharedBytes;
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
@@ -15,6 +14,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+/// The most that is taken at once, in bytes; as much is set aside of what a monitor dies of.
+pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 /// The most that it holds, in bytes.
 pub(crate) const SPOOL_BYTES: usize = 4 * CHUNK_BYTES;
 

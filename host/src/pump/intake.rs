@@ -6,7 +6,7 @@
 
 use crate::delivery::{Delivery, Standing};
 use crate::recent::{CHUNK_BYTES, Ring};
-use crate::spool::Spool;
+use crate::spool::{self, Spool};
 use crate::sys::fd;
 use nix::errno::Errno;
 use std::fs::File;
@@ -171,7 +171,7 @@ fn splice(
     stream: usize,
     most: usize,
 ) -> io::Result<Taken> {
-    let room = most.min(CHUNK_BYTES);
+    let room = most.min(spool::CHUNK_BYTES);
     let count = spool.take(pipe, stream, room)?;
     let mut left = spool.bytes();
     while !left.is_empty() {

@@ -41,6 +41,9 @@ const GATHER_IN_SMALL_PIPE: Duration = Duration::from_micros(50);
 /// What a pipe is made to hold that was found full, in bytes.
 const GROWN_PIPE_BYTES: i32 = 1024 * 1024;
 
+/// As much in one read as a pipe holds that nobody has grown, or nearly: there is likely to be more at once.
+const MUCH_BYTES: usize = 56 * 1024;
+
 /// What the relay starts with.
 pub(super) struct Start {
     pub(super) mail: Arc<Mail>,
@@ -400,7 +403,7 @@ impl Relay {
             match taken {
                 Taken { count: 0, .. } => {}
                 // A pipe of short lines is full before it holds as many bytes as it has room for.
-                Taken { count, room } if count > room - room / 8 => {
+                Taken { count, room } if count > MUCH_BYTES.min(room - room / 8) => {
                     took = Took::Much;
                     self.grow(stream);
                 }
