@@ -2,6 +2,7 @@
 
 mod args;
 mod later;
+pub(crate) mod likely;
 mod logs;
 mod monitor;
 mod names;
@@ -9,8 +10,6 @@ mod reload;
 mod report;
 mod unit;
 
-use crate::launch::Strategy;
-use crate::loader::Spec;
 use crate::start::{Start, StartError, Started};
 use crate::sys::signals;
 use crate::{attached, groups, notify};
@@ -20,47 +19,9 @@ use clap_complete::CompleteEnv;
 use clap_complete::env::Shells;
 use report::Failure;
 use serde_json::Value;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
 
 /// The variable by which a shell's completion script asks.
 const COMPLETE: &str = "IMMORTAL_COMPLETE";
-
-/// The strategy that the arguments of a `start` probably ask for. They are not read yet: this may be wrong, which costs
-/// time and nothing else.
-pub(crate) fn likely_strategy(arguments: impl Iterator<Item = OsString>) -> Strategy {
-    let asks_for = |argument: &OsString, name: &str| {
-        let before = argument.as_encoded_bytes().strip_suffix(name.as_bytes());
-        matches!(before, Some(b"" | b"-s" | b"-s=" | b"--strategy="))
-    };
-    let strategies = [("daemon", Strategy::Daemon), ("development", Strategy::Development)];
-    let asked = arguments.skip(2).take_while(|argument| argument != "--").find_map(|argument| {
-        strategies.iter().find(|(name, _)| asks_for(&argument, name)).map(|(_, strategy)| *strategy)
-    });
-    asked.unwrap_or(Strategy::Unattached)
-}
-
-/// The first monitor that the arguments of a `start` probably name, if it is likely to be found where the environment
-/// says. As much of a guess.
-pub(crate) fn likely_monitor(arguments: impl Iterator<Item = OsString>) -> Option<Spec> {
-    let mut named = None;
-    let mut arguments = arguments.skip(2).take_while(|argument| argument != "--");
-    while let Some(argument) = arguments.next() {
-        let bytes = argument.as_encoded_bytes();
-        // It is looked for elsewhere, or what it logs while it is loaded is wanted.
-        if ["--monitor-path", "-v", "--verbose"].iter().any(|word| bytes.starts_with(word.as_bytes())) {
-            return None;
-        }
-        let value = ["--monitor=", "-m="].iter().find_map(|word| bytes.strip_prefix(word.as_bytes()));
-        let value = match (value, bytes) {
-            (Some(value), _) => Some(OsStr::from_bytes(value).to_owned()),
-            (None, b"-m" | b"--monitor") => arguments.next(),
-            (None, bytes) => bytes.strip_prefix(b"-m").map(|value| OsStr::from_bytes(value).to_owned()),
-        };
-        named = named.or(value);
-    }
-    Spec::parse(named.as_deref().unwrap_or(OsStr::new("log"))).ok()
-}
 
 /// Runs one command.
 #[inline(never)]
@@ -240,46 +201,4 @@ fn run_attached(start: Start) -> Result<u8, Failure> {
     let status = attached.wait_with(Some(signals)).map_err(system("wait for the group"))?;
     attached::sweep(stop.0, stop.1);
     Ok(status)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::loader::Target;
-
-    #[test]
-    fn the_strategy_is_guessed_from_what_stands_before_the_program() {
-        let guess = |line: &str| likely_strategy(line.split(' ').map(OsString::from));
-        for line in ["-s daemon -- web", "-sdaemon -- web", "-s=daemon web", "--strategy=daemon -n a -- web"]
-        {
-            assert_eq!(guess(&format!("immortal start {line}")), Strategy::Daemon, "{line}");
-        }
-        assert_eq!(guess("immortal start --strategy development -- web"), Strategy::Development);
-        for line in ["web", "-- daemon", "-n a -- web -s daemon", "mydaemon", "-o output=daemon -- web"] {
-            assert_eq!(guess(&format!("immortal start {line}")), Strategy::Unattached, "{line}");
-        }
-    }
-
-    #[test]
-    fn the_monitor_is_guessed_from_what_stands_before_the_program() {
-        let guess = |line: &str| {
-            likely_monitor(format!("immortal start {line}").split(' ').map(OsString::from))
-                .map(|spec| spec.target)
-        };
-        let name = |name: &str| Some(Target::Name(name.to_owned()));
-        for line in ["-- web", "web", "-n a -o x=y -- web -m other", "--name=a -- --monitor other"] {
-            assert_eq!(guess(line), name("log"), "{line}");
-        }
-        for line in
-            ["-m other -- web", "-mother web", "-m=other -m log -- web", "--monitor l=other -m=log web"]
-        {
-            assert_eq!(guess(line), name("other"), "{line}");
-        }
-        assert_eq!(guess("--monitor=./a.so -- web"), Some(Target::Path("./a.so".into())));
-        for line in
-            ["--monitor-path x -- web", "--monitor-path=x -m a -- web", "-vv -- web", "-m a=b=c -- web"]
-        {
-            assert_eq!(guess(line), None, "{line}");
-        }
-    }
 }

@@ -44,7 +44,8 @@ pub(crate) mod number {
     pub(crate) const RELAY_STDOUT: RawFd = 15;
     /// Development: the parent's stderr.
     pub(crate) const RELAY_STDERR: RawFd = 16;
-    /// Gets readable when the predecessor is gone: reading end of a pipe whose writing end that holds, or its pidfd.
+    /// Gets readable when the predecessor is gone, or the helper that has checked the monitor: reading end of a pipe whose
+    /// writing end that holds, or its pidfd.
     pub(crate) const PREDECESSOR: RawFd = 17;
     /// The daemon's socket to the parent, for its first pump.
     pub(crate) const PARENT: RawFd = 18;

@@ -38,6 +38,7 @@ mod state;
 mod strings;
 mod sys;
 
+use cli::likely;
 use loader::helper;
 use role::{Begun, Role, RoleError};
 use std::io::Write;
@@ -117,10 +118,10 @@ fn no_role(argument: Option<&str>) -> u8 {
 fn command(argument: Option<&str>) -> u8 {
     helper::allow_copies();
     if matches!(argument, Some("start" | "check")) {
-        helper::keep_one_in_reserve(cli::likely_monitor(std::env::args_os()));
+        helper::keep_one_in_reserve(likely::monitor(std::env::args_os()));
     }
     if argument == Some("start") {
-        match cli::likely_strategy(std::env::args_os()) {
+        match likely::strategy(std::env::args_os()) {
             Strategy::Daemon => role::keep_one_in_reserve(Role::Daemon, live_as_daemon),
             Strategy::Unattached => role::keep_one_in_reserve(Role::Pump, live_as_pump),
             // Its pump is executed as a child of the command, which lives on.

@@ -42,6 +42,12 @@ pub enum PlaceError {
         /// The name.
         name: String,
     },
+    /// A group of this name is being started.
+    #[error("name {name}: a start of it is under way")]
+    BeingStarted {
+        /// The name.
+        name: String,
+    },
 }
 
 impl PlaceError {
@@ -52,6 +58,7 @@ impl PlaceError {
             Self::InUse { name } => {
                 Some(format!("choose another with --name, or end it: immortal stop {name}"))
             }
+            Self::BeingStarted { .. } => Some("wait for that, or choose another with --name".into()),
             Self::Refused { .. } => Some("set IMMORTAL_RUNTIME_DIR to a directory of your own".into()),
             Self::System { .. } => None,
         }
@@ -99,6 +106,17 @@ pub(crate) fn runtime_directory() -> Result<PathBuf, PlaceError> {
     }
     Err(first_error
         .unwrap_or_else(|| PlaceError::system("make", Path::new("/tmp"), io::ErrorKind::NotFound.into())))
+}
+
+/// Finds the runtime directory that [`runtime_directory`] would, if it is there.
+pub(crate) fn settled_runtime_directory() -> Option<PathBuf> {
+    settled(candidates())
+}
+
+/// The best of the candidates, if it is there and fit: of any other it is not known that it would be the one.
+fn settled(candidates: Vec<PathBuf>) -> Option<PathBuf> {
+    let first = candidates.into_iter().next()?;
+    examine(&first).ok().map(|()| first)
 }
 
 /// Finds the runtime directory without making one.
@@ -358,20 +376,39 @@ pub(crate) struct Claim {
 pub(crate) fn claim(runtime: &Path, name: &str) -> Result<Claim, PlaceError> {
     let files = GroupFiles::of(runtime, name);
     let made = make_directory(&files)?;
-    claim_in(files, name, made)
+    claim_in(files, name, made, |_| ())
 }
 
-/// Takes a name that has no directory, so that nothing has to give way to it. `None`: it has one, or cannot have one.
-pub(crate) fn claim_unused(runtime: &Path, name: &str) -> Option<Claim> {
+/// Takes a name that has no directory, so that nothing has to give way to it; does this as soon as it is locked.
+/// `None`: it has one, or cannot have one.
+pub(crate) fn claim_unused(runtime: &Path, name: &str, locked: impl FnOnce(&File)) -> Option<Claim> {
     let files = GroupFiles::of(runtime, name);
     let made = make_directory(&files).ok()?;
-    made.then(|| claim_in(files, name, made).ok())?
+    made.then(|| claim_in(files, name, made, locked).ok())?
 }
 
-/// Takes a name with its directory, which was made for that or was there before.
-fn claim_in(files: GroupFiles, name: &str, mut is_new: bool) -> Result<Claim, PlaceError> {
-    let lock = lock(&files, name, &mut is_new)?;
+/// Takes a name with its directory, which was made for that or was there before. Does this when it is locked, if it
+/// was made.
+fn claim_in(
+    files: GroupFiles,
+    name: &str,
+    mut is_new: bool,
+    locked: impl FnOnce(&File),
+) -> Result<Claim, PlaceError> {
     let directory = &files.directory;
+    let lock = match lock(&files, name, &mut is_new) {
+        Ok(lock) => lock,
+        Err(error) => {
+            // Not if somebody else has made use of it.
+            if is_new && let Err(error) = fs::remove_dir(directory) {
+                log::debug!("{}: {error}", directory.display());
+            }
+            return Err(error);
+        }
+    };
+    if is_new {
+        locked(&lock);
+    }
     let snapshot = Snapshot::read(&files.page());
     if let Some(snapshot) = &snapshot {
         end_orphan(&files, snapshot);
@@ -425,9 +462,14 @@ fn lock(files: &GroupFiles, name: &str, is_new: &mut bool) -> Result<File, Place
             // Whoever had made it has removed it.
             Ok(()) => *is_new = false,
             Err(TryLockError::WouldBlock) => {
-                let alive = Snapshot::read(&files.page()).is_some_and(|page| page.has_roles());
-                if alive || Instant::now() >= patience {
-                    return Err(PlaceError::InUse { name: name.to_owned() });
+                let name = || name.to_owned();
+                // A start whose monitors are being checked has roles already, and may come to nothing.
+                let is_group = |page: &Snapshot| page.executed() || files.directory.join(FACTS).exists();
+                if Snapshot::read(&files.page()).is_some_and(|page| page.has_roles() && is_group(&page)) {
+                    return Err(PlaceError::InUse { name: name() });
+                }
+                if Instant::now() >= patience {
+                    return Err(PlaceError::BeingStarted { name: name() });
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -464,7 +506,7 @@ pub(crate) fn end_orphan(files: &GroupFiles, snapshot: &Snapshot) {
     }
 }
 
-/// Makes the page of a group that has no directory.
+/// Makes the page of a group that has not begun to live.
 pub(crate) fn initialise_page(file: &File) -> Result<Page, PlaceError> {
     let page = Page::map(file).map_err(|error| PlaceError::system("map", Path::new("state"), error))?;
     page.initialise();
@@ -474,6 +516,17 @@ pub(crate) fn initialise_page(file: &File) -> Result<Page, PlaceError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_runtime_directory_is_settled_if_no_better_one_could_be_made() {
+        let root = tempfile::tempdir().unwrap();
+        let (better, worse) = (root.path().join("better"), root.path().join("worse"));
+        make(&worse).unwrap();
+        let candidates = || vec![better.clone(), worse.clone()];
+        assert_eq!(settled(candidates()), None);
+        make(&better).unwrap();
+        assert_eq!(settled(candidates()), Some(better.clone()));
+    }
 
     #[test]
     fn what_a_monitor_keeps_for_its_successors_goes_with_the_group() {

@@ -380,18 +380,18 @@ impl Start {
     /// # Errors
     /// The name is taken, a monitor refuses, the program cannot be executed, …; nothing is left of the group.
     pub fn start(self) -> Result<Started, StartError> {
-        let Ready { group, first, begun, _leftovers } = self.verify()?;
-        group.launch(first, begun, None)
+        let Ready { group, first, begun, helpers } = self.verify()?;
+        group.launch(first, begun, helpers, None)
     }
 
     /// Starts the group as a program that lives for it alone: SIGINT, SIGTERM and SIGHUP end the start from the
     /// moment at which there is something to end, and are the caller's to watch afterwards.
     pub(crate) fn start_watching(self) -> Result<(Started, Signals), StartError> {
-        let Ready { group, first, begun, _leftovers } = self.verify()?;
+        let Ready { group, first, begun, helpers } = self.verify()?;
         let watched = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD];
         attempt("block signals", signals::block(&watched))?;
         let mut signals = attempt("watch signals", Signals::watch(&watched))?;
-        let started = group.launch(first, begun, Some(&mut signals))?;
+        let started = group.launch(first, begun, helpers, Some(&mut signals))?;
         Ok((started, signals))
     }
 
@@ -443,8 +443,8 @@ impl Start {
         let place = judged.group.take_place_early(&first);
         let (mut group, judging) = judged.complete()?;
         let begun = place.map(|place| group.write_down(place));
-        let (_, _leftovers) = judging.finish(&group.executable)?;
-        Ok(Ready { group, first, begun: begun.transpose()?, _leftovers })
+        let (_, helpers) = judging.finish(&group.executable)?;
+        Ok(Ready { group, first, begun: begun.transpose()?, helpers })
     }
 
     /// Has helpers load the monitors.
@@ -554,7 +554,7 @@ struct Ready {
     first: Early,
     /// What could be made for it without harm before this was known.
     begun: Option<Begun>,
-    _leftovers: Leftovers,
+    helpers: Leftovers,
 }
 
 /// The name as given, if it is one.

@@ -1,6 +1,6 @@
 //! `immortal start`: its results, its messages, and that a failed start leaves nothing.
 
-use immortal_tests::{Group, Outcome, Process, Running, Sandbox, Signal, eventually, holds_for};
+use immortal_tests::{Group, Outcome, Process, Sandbox, Signal, eventually, holds_for};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -292,66 +292,6 @@ fn a_check_that_hangs_is_refused_within_ten_seconds() {
         .run();
     outcome.assert_refused(125);
     assert!(outcome.took < Duration::from_secs(11), "{outcome}");
-    sandbox.assert_nothing_left();
-}
-
-/// A start in which the monitor hangs in `check`, at that point; the runtime directory is there already.
-fn start_in_check(sandbox: &Sandbox, strategy: &str) -> Running {
-    let other = sandbox.launch("unattached").name("other").recorder().puppet(["hang"]).start();
-    other.stop();
-    let start = sandbox
-        .launch(strategy)
-        .name("late")
-        .args(["--monitor", "recorder"])
-        .set("record", sandbox.path("late-record"))
-        .set("when", "check")
-        .set("how", "hang")
-        .puppet(["note=ran", "hang"])
-        .spawn();
-    eventually("the monitor is in check", || {
-        let records = immortal_tests::records(&sandbox.path("late-record"));
-        records.iter().any(|record| record.hook() == "check").then_some(())
-    });
-    start
-}
-
-#[test]
-fn a_start_that_is_killed_while_a_monitor_is_in_check_leaves_nothing() {
-    for strategy in STRATEGIES {
-        for signal in [Signal::SIGKILL, Signal::SIGINT] {
-            let sandbox = Sandbox::new();
-            let start = start_in_check(&sandbox, strategy);
-            let claimed = sandbox.runtime_files();
-            assert!(
-                claimed.iter().any(|file| file.ends_with("late/lock")),
-                "{strategy}, {signal}: the name is taken: {claimed:?}"
-            );
-            start.signal(signal);
-            drop(start.wait());
-            eventually(&format!("{strategy}, {signal}: nothing is left"), || {
-                (sandbox.processes().is_empty() && sandbox.runtime_files().is_empty()).then_some(())
-            });
-            assert!(sandbox.noted("ran").is_empty(), "{strategy}, {signal}: the program ran");
-        }
-    }
-}
-
-#[test]
-fn a_start_whose_monitor_is_in_check_is_no_group_and_has_its_name() {
-    let sandbox = Sandbox::new();
-    let start = start_in_check(&sandbox, "unattached");
-    assert_eq!(sandbox.immortal(["list", "--json"]).run().json(), serde_json::json!([]));
-    sandbox.immortal(["status", "late"]).run().assert_code(1);
-    let second = sandbox.launch("unattached").name("late").recorder().puppet(["note=ran", "hang"]).run();
-    let error = second.assert_refused(125);
-    assert!(error.contains("late"), "{error}");
-    start.signal(Signal::SIGKILL);
-    drop(start.wait());
-    eventually("the name is free", || {
-        let third = sandbox.launch("unattached").name("late").recorder().puppet(["hang"]).run();
-        (third.code == Some(0)).then_some(())
-    });
-    sandbox.immortal(["stop", "late"]).run().assert_code(0);
     sandbox.assert_nothing_left();
 }
 

@@ -47,6 +47,13 @@ struct StartLine {
     start: StartArgs,
 }
 
+/// The definition of [`StartLine`].
+#[cfg(test)]
+pub(super) fn start_line() -> clap::Command {
+    use clap::CommandFactory;
+    StartLine::command()
+}
+
 impl Cli {
     /// Reads the command line.
     pub(super) fn read() -> Result<Self, clap::Error> {

@@ -1,5 +1,6 @@
 //! From what the user typed to monitors that may be loaded, and from those to libraries.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
@@ -121,9 +122,8 @@ pub fn check_all(
     settings: &Settings,
     context: &CheckContext<'_>,
 ) -> Result<Vec<Checked>, CheckError> {
-    let (checked, _) =
-        Checking::begin(specs, context)?.judge(raw, settings, context)?.finish(context.executable)?;
-    Ok(checked)
+    let judging = Checking::begin(specs, context)?.judge(raw, settings, context)?;
+    judging.finish(context.executable).map(|(checked, _)| checked)
 }
 
 /// The monitors of a start, each being loaded in a helper process. Dropping this kills them.
@@ -137,21 +137,7 @@ pub(crate) struct Checking {
 #[derive(Debug)]
 pub(crate) struct Judging {
     monitors: Vec<Checked>,
-    helpers: Leftovers,
-}
-
-/// Helpers that have done their work. Dropping this kills them and waits until they are gone; to end takes a process
-/// time, which whoever waits for the group needs not give.
-#[derive(Debug)]
-pub(crate) struct Leftovers {
     helpers: Vec<Helper>,
-}
-
-impl Drop for Leftovers {
-    fn drop(&mut self) {
-        // All before the first is waited for.
-        self.helpers.iter().for_each(Helper::kill);
-    }
 }
 
 impl Checking {
@@ -192,7 +178,7 @@ impl Checking {
         let judged = monitors.iter().zip(described).zip(routed);
         let judged =
             judged.map(|((&(label, path), described), options)| record(label, path, described, options));
-        Ok(Judging { monitors: judged.collect(), helpers: Leftovers { helpers } })
+        Ok(Judging { monitors: judged.collect(), helpers })
     }
 
     fn monitors(&self) -> Vec<(&str, &Path)> {
@@ -206,16 +192,37 @@ impl Judging {
         &self.monitors
     }
 
-    /// Waits for all verdicts.
+    /// Waits for all verdicts, and ends the helpers.
     pub(crate) fn finish(self, executable: &Path) -> Result<(Vec<Checked>, Leftovers), CheckError> {
         let Self { monitors, mut helpers } = self;
         let named: Vec<_> =
             monitors.iter().map(|monitor| (monitor.label.as_str(), monitor.path.as_path())).collect();
-        hear_each(executable, &named, &mut helpers.helpers)?;
+        hear_each(executable, &named, &mut helpers)?;
+        helpers.iter().for_each(Helper::kill);
         for Checked { label, path, name, version, door, .. } in &monitors {
             log::info!("monitor {label}: {name} {version} ({door:?}) from {}", path.display());
         }
-        Ok((monitors, helpers))
+        Ok((monitors, Leftovers { helpers }))
+    }
+}
+
+/// Helpers that have been killed. Dropping this waits until they are gone.
+#[derive(Debug)]
+pub(crate) struct Leftovers {
+    helpers: Vec<Helper>,
+}
+
+impl Leftovers {
+    /// Gets readable when they are gone: what a monitor has taken there, a lock or a port, is free then. `None`: they
+    /// are gone.
+    pub(crate) fn watch(&mut self) -> Option<OwnedFd> {
+        if let [helper] = &self.helpers[..]
+            && let Some(watch) = helper.watch()
+        {
+            return Some(watch);
+        }
+        self.helpers.clear();
+        None
     }
 }
 

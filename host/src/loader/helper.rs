@@ -19,7 +19,7 @@ pub use child::run;
 pub(super) use exchange::exchange;
 pub(super) use parent::{Failure, Helper};
 pub(super) use process::keep_reserve_for;
-pub(crate) use process::{allow_copies, dismiss_reserve, keep_one_in_reserve};
+pub(crate) use process::{allow_copies, dismiss_reserve, forget_reserve, keep_one_in_reserve};
 
 /// The one argument of the helper process; `main` passes it on to [`run`] before it looks at anything else.
 pub const ARGUMENT: &str = "check-monitor";

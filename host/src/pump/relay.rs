@@ -60,7 +60,7 @@ pub(super) struct Start {
     pub(super) why: u32,
     pub(super) message: Vec<u8>,
     pub(super) cut_bytes: u64,
-    /// Gets readable when the pump before, which stands by without monitors, is gone.
+    /// Gets readable when the pump before, which stands by without monitors, is gone, or the helper of the start.
     pub(super) predecessor: Option<OwnedFd>,
     pub(super) last_crash: Option<LastCrash>,
     /// The process that was kept running, if it was.
@@ -176,10 +176,10 @@ impl Relay {
             sinks,
         };
         if let Some(predecessor) = &start.predecessor {
-            // What its monitors have left to the end of their process, a file or a port, is free then.
+            // What monitors have left to the end of their process, a file or a port, is free then.
             let mut fds = [PollFd::new(predecessor.as_fd(), PollFlags::POLLIN)];
             while fds[0].any() != Some(true) {
-                wait(&mut fds, None).map_err(|error| broken("waiting for the pump before", error))?;
+                wait(&mut fds, None).map_err(|error| broken("waiting for an end", error))?;
             }
         }
         let mut monitors: Vec<(usize, Checked)> =

@@ -7,8 +7,10 @@
 use super::{Begun, FAILED, Launching, Role, RoleError, begin, can_be_copied, take_places};
 use crate::frames::Link;
 use crate::launch::{Strategy, number};
+use crate::loader::helper;
 use crate::state::Page;
 use crate::sys::{arguments, copy, family, socket};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -78,12 +80,15 @@ impl Early {
 
     fn copy(role: Role, live: fn(Result<Begun, RoleError>) -> u8) -> io::Result<Self> {
         let (ours, theirs) = socket::pair()?;
-        let pid = copy::start(|| match take_places(vec![(theirs.as_fd(), number::LINK)], None) {
-            Ok(()) => {
-                arguments::prepare_to_replace();
-                live(begin(role).map(|begun| Begun { is_unnamed: true, ..begun }))
+        let pid = copy::start(|| {
+            helper::forget_reserve();
+            match take_places(vec![(theirs.as_fd(), number::LINK)], None) {
+                Ok(()) => {
+                    arguments::prepare_to_replace();
+                    live(begin(role).map(|begun| Begun { is_unnamed: true, ..begun }))
+                }
+                Err(_) => FAILED,
             }
-            Err(_) => FAILED,
         })?;
         Ok(Self { role, pid, is_child: true, link: Some(ours) })
     }
@@ -92,6 +97,11 @@ impl Early {
         let (ours, theirs) = socket::pair()?;
         let pid = launching.start(vec![(theirs.as_fd(), number::LINK)], None, !is_child)?;
         Ok(Self { role: launching.role, pid, is_child, link: Some(ours) })
+    }
+
+    /// Gives it the lock of a group that may come to live. From now on it removes the group's files if nobody else does.
+    pub(crate) fn lend_lock(&self, lock: &File) -> io::Result<()> {
+        self.send(&[(lock.as_fd(), number::LOCK)])
     }
 
     /// Gives it descriptors of a group that may come to live, of which it is noted as a member.

@@ -6,7 +6,7 @@ use super::{GroupPids, StartError, Started, attempt};
 use crate::facts;
 use crate::frames::{Frame, Link};
 use crate::launch::{Launch, Strategy, number};
-use crate::loader;
+use crate::loader::{self, Leftovers};
 use crate::role::{Early, Launching, Role, wait_until_gone};
 use crate::state::Member;
 use crate::strings::Strings;
@@ -54,7 +54,9 @@ impl Verified {
     /// Takes the name already, makes the files and gives the first role what of its descriptors there is, if nothing
     /// is lost should there be no group after all. If this process is killed before it is sure, the role removes them.
     pub(super) fn take_place_early(&self, first: &Early) -> Option<Place> {
-        let place = Place::take_unused(&self.needs())?;
+        let mut lent = Ok(());
+        let place = Place::take_unused(&self.needs(), |lock| lent = first.lend_lock(lock))?;
+        lent.ok()?;
         self.lend(&place, first).ok()?;
         Some(place)
     }
@@ -90,6 +92,7 @@ impl Verified {
         mut self,
         first: Early,
         begun: Option<Begun>,
+        helpers: Leftovers,
         signals: Option<&mut Signals>,
     ) -> Result<Started, StartError> {
         let begun = match begun {
@@ -100,7 +103,7 @@ impl Verified {
             }
         };
         let page = begun.place.page;
-        let result = self.launch_in(first, begun, signals);
+        let result = self.launch_in(first, begun, helpers, signals);
         page.set_member(Member::Launcher, 0);
         result
     }
@@ -109,12 +112,23 @@ impl Verified {
         self,
         first: Early,
         Begun { place, launch }: Begun,
+        mut helpers: Leftovers,
         signals: Option<&mut Signals>,
     ) -> Result<Started, StartError> {
+        // A pump waits for their end where it needs it, and gets that far meanwhile.
+        let ending = match Role::first(self.launch.strategy) {
+            Role::Pump => helpers.watch(),
+            Role::Daemon => {
+                drop(helpers);
+                None
+            }
+        };
         if let Some(files) = place.files() {
             attempt("write the facts of the group", files.publish_facts())?;
         }
-        let handed_over = first.hand_over(&[(launch.as_fd(), number::LAUNCH)]);
+        let mut descriptors = vec![(launch.as_fd(), number::LAUNCH)];
+        descriptors.extend(ending.as_ref().map(|fd| (fd.as_fd(), number::PREDECESSOR)));
+        let handed_over = first.hand_over(&descriptors);
         let (mut link, pid) = attempt("hand over the launch data", handed_over)?;
         match attempt("wait for the group", wait_for_result(&mut link, signals))? {
             Some(Frame::Started { process_pid, pump_pid, daemon_pid }) => {

@@ -70,10 +70,11 @@ impl Place {
         }
     }
 
-    /// Takes a name of which nothing is there, not even of an earlier group. `None`: it is not as simple as that.
-    pub(super) fn take_unused(needs: &Needs<'_>) -> Option<Self> {
-        let runtime = places::existing_runtime_directory().ok()??;
-        let claim = places::claim_unused(&runtime, needs.name)?;
+    /// Takes a name of which nothing is there, not even of an earlier group, and does this as soon as it is locked.
+    /// `None`: it is not as simple as that.
+    pub(super) fn take_unused(needs: &Needs<'_>, locked: impl FnOnce(&File)) -> Option<Self> {
+        let runtime = places::settled_runtime_directory()?;
+        let claim = places::claim_unused(&runtime, needs.name, locked)?;
         Self::in_directory(claim, needs).ok()
     }
 

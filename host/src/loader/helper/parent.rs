@@ -4,6 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -264,6 +265,11 @@ impl Helper {
         line.map_or_else(String::new, |line| {
             format!(" ({})", one_line(&line.chars().take(DETAIL_CHARS).collect::<String>()))
         })
+    }
+
+    /// Gets readable when the helper is gone, where the system can tell.
+    pub(in crate::loader) fn watch(&self) -> Option<OwnedFd> {
+        self.process.watch()
     }
 
     /// Kills the helper and everything it started.

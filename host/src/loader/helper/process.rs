@@ -47,6 +47,11 @@ impl Process {
         }
     }
 
+    /// Gets readable when it is gone, where the system can tell.
+    pub(super) fn watch(&self) -> Option<OwnedFd> {
+        if self.ended.is_some() { None } else { family::watch(self.pid) }
+    }
+
     /// Kills it, and tells how it has ended; it may have done so before.
     pub(super) fn end(&mut self) -> Exit {
         self.kill();
@@ -92,6 +97,13 @@ pub(in crate::loader) fn keep_reserve_for(target: &Target, search: &SearchPath) 
     if reserve.as_ref().is_some_and(|(_, likely)| likely.as_ref().is_some_and(|likely| !fits(likely))) {
         *reserve = None;
     }
+}
+
+/// This copy of the command is no command: it does not copy itself, and the helper in reserve is not its own.
+pub(crate) fn forget_reserve() {
+    COPIES.store(false, Ordering::Relaxed);
+    // To drop it would end the command's.
+    std::mem::forget(reserve().take());
 }
 
 /// Ends the helper in reserve, if it was not needed.
