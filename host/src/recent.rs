@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 /// The most that one read takes.
-pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
+pub(crate) const CHUNK_BYTES: usize = 192 * 1024;
 /// How much of the output is shown.
 const SHOWN_BYTES: usize = 192 * 1024;
 /// Size of the ring: the relay may be overwriting a chunk of it.
