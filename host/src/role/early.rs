@@ -1,5 +1,5 @@
 //! The first role of a group, while it is not sure yet that there will be a group: it gets ready, and then waits for
-//! its descriptors, without which it can do nothing.
+//! its descriptors, the launch data last, without which it can do nothing but remove what was made for the group.
 //!
 //! A command makes a copy of itself in reserve before it reads its arguments: it is small then, and the copy gets
 //! ready meanwhile. Whoever cannot be copied has the role executed.

@@ -138,7 +138,7 @@ fn has_come(channel: &UnixStream, timeout: PollTimeout) -> bool {
     poll(&mut fds, timeout).is_ok_and(|ready| ready > 0)
 }
 
-/// The parent kills the helper when it has heard enough, so that no exit function of the library runs.
+/// The parent kills the helper when all have passed, so that no exit function of the library runs.
 fn wait_for_end(channel: &UnixStream) -> io::Result<()> {
     next(channel).map(drop)
 }
