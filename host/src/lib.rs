@@ -118,7 +118,9 @@ fn no_role(argument: Option<&str>) -> u8 {
 fn command(argument: Option<&str>) -> u8 {
     helper::allow_copies();
     if matches!(argument, Some("start" | "check")) {
-        helper::keep_one_in_reserve(likely::monitor(std::env::args_os()));
+        // What is logged while it is loaded may be wanted then.
+        let is_logged = std::env::var_os("RUST_LOG").is_some();
+        helper::keep_one_in_reserve(likely::monitor(std::env::args_os()).filter(|_| !is_logged));
     }
     if argument == Some("start") {
         match likely::strategy(std::env::args_os()) {
