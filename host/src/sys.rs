@@ -14,6 +14,7 @@ pub(crate) mod family;
 pub(crate) mod fd;
 pub(crate) mod file_watch;
 pub(crate) mod guard;
+pub(crate) mod holdings;
 pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod page;

@@ -192,13 +192,13 @@ impl Judging {
         &self.monitors
     }
 
-    /// Waits for all verdicts, and ends the helpers.
+    /// Waits for all verdicts.
     pub(crate) fn finish(self, executable: &Path) -> Result<(Vec<Checked>, Leftovers), CheckError> {
         let Self { monitors, mut helpers } = self;
         let named: Vec<_> =
             monitors.iter().map(|monitor| (monitor.label.as_str(), monitor.path.as_path())).collect();
         hear_each(executable, &named, &mut helpers)?;
-        helpers.iter().for_each(Helper::kill);
+        helpers.iter().filter(|helper| !helper.is_clean()).for_each(Helper::kill);
         for Checked { label, path, name, version, door, .. } in &monitors {
             log::info!("monitor {label}: {name} {version} ({door:?}) from {}", path.display());
         }
@@ -206,23 +206,30 @@ impl Judging {
     }
 }
 
-/// Helpers that have been killed. Dropping this waits until they are gone.
+/// Helpers whose monitors have passed. They are of no use any more; but to end takes them a processor for as long as
+/// half a start, so those in which nothing is left live on. Dropping this ends them, and waits until all are gone.
 #[derive(Debug)]
 pub(crate) struct Leftovers {
     helpers: Vec<Helper>,
 }
 
 impl Leftovers {
-    /// Gets readable when they are gone: what a monitor has taken there, a lock or a port, is free then. `None`: they
-    /// are gone.
+    /// Gets readable when those are gone in which a monitor has left something, a lock or a port, which is free then.
+    /// `None`: there are none.
     pub(crate) fn watch(&mut self) -> Option<OwnedFd> {
-        if let [helper] = &self.helpers[..]
+        let mut left = self.helpers.iter().filter(|helper| !helper.is_clean());
+        if let (Some(helper), None) = (left.next(), left.next())
             && let Some(watch) = helper.watch()
         {
             return Some(watch);
         }
-        self.helpers.clear();
+        self.wait();
         None
+    }
+
+    /// Waits until those are gone in which a monitor has left something.
+    pub(crate) fn wait(&mut self) {
+        self.helpers.retain(Helper::is_clean);
     }
 }
 

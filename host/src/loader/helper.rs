@@ -6,7 +6,8 @@
 //! more: the command does so, which has one thread; another program that starts a group is not ours to copy.
 //!
 //! Only the token that the parent made up, coming back, is success: a library whose code calls `exit(0)` has not
-//! passed. Nothing of the helper outlives the exchange.
+//! passed. It says with it whether the library has left anything in the process; if not, the process may live on for a
+//! moment and does no harm.
 
 mod child;
 pub(crate) mod confine;

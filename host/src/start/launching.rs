@@ -119,7 +119,7 @@ impl Verified {
         let ending = match Role::first(self.launch.strategy) {
             Role::Pump => helpers.watch(),
             Role::Daemon => {
-                drop(helpers);
+                helpers.wait();
                 None
             }
         };

@@ -239,6 +239,13 @@ pub(crate) fn is_child(pid: i32) -> bool {
     wait_id(libc::P_PID, id, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).is_ok()
 }
 
+/// Tells whether this process has children, ended or not.
+#[cfg(linux_path)]
+pub(crate) fn has_children() -> bool {
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    wait_id(libc::P_ALL, 0, options) != Err(Errno::ECHILD)
+}
+
 /// Waits until this process is not the parent of ours any more; false: after this span it still is.
 pub(crate) fn is_left_by(parent: i32, within: std::time::Duration) -> bool {
     let since = std::time::Instant::now();

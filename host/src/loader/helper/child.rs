@@ -21,6 +21,7 @@ use crate::loader::{
     FileError, Identity, LoadError, SearchPath, Settings, Target, chain, check_options, file,
 };
 use crate::sys::fd;
+use crate::sys::holdings::Holdings;
 
 /// The helper process from start to end. It serves one parent over its standard input, and one library.
 #[must_use]
@@ -79,6 +80,7 @@ fn complain(text: &str) -> u8 {
 
 fn serve(channel: &UnixStream, likely: Option<&Target>) -> io::Result<()> {
     reply(&Reply::Begun)?;
+    let before = Holdings::now();
     // One in reserve has the time.
     let early = match likely {
         _ if has_come(channel, PollTimeout::ZERO) => None,
@@ -109,7 +111,7 @@ fn serve(channel: &UnixStream, likely: Option<&Target>) -> io::Result<()> {
     let Some(Request::Check { token, options, settings }) = next(channel)? else { return Ok(()) };
     let host = publish(&label, Arc::new(Checking { settings }), max_level);
     reply(&match check_options(&library, host, &options) {
-        Ok(()) => Reply::Passed { token },
+        Ok(()) => Reply::Passed { token, is_clean: before.is_some() && Holdings::now() == before },
         Err(error) => Reply::Failed { text: error.to_string(), hint: error.hint() },
     })?;
     wait_for_end(channel)

@@ -76,6 +76,7 @@ pub(in crate::loader) struct Helper {
     phase: Phase,
     token: [u64; 2],
     described: Option<(Description, Identity)>,
+    is_clean: bool,
 }
 
 impl Helper {
@@ -102,6 +103,7 @@ impl Helper {
             phase: Phase::Starting,
             token: token(),
             described: None,
+            is_clean: false,
         };
         let path = library.as_os_str().as_bytes().to_vec();
         helper.post(&Request::Describe { path, label: label.to_owned(), max_level: max_level as usize })?;
@@ -181,7 +183,10 @@ impl Helper {
                 self.described = Some((description, identity));
                 self.phase = Phase::Described;
             }
-            (Reply::Passed { token }, Phase::Checking) if token == self.token => self.phase = Phase::Passed,
+            (Reply::Passed { token, is_clean }, Phase::Checking) if token == self.token => {
+                self.phase = Phase::Passed;
+                self.is_clean = is_clean;
+            }
             (Reply::Failed { text, hint }, Phase::Loading) => return Err(Failure::Load { text, hint }),
             (Reply::Failed { text, hint }, Phase::Checking) => return Err(Failure::Refused { text, hint }),
             (
@@ -265,6 +270,11 @@ impl Helper {
         line.map_or_else(String::new, |line| {
             format!(" ({})", one_line(&line.chars().take(DETAIL_CHARS).collect::<String>()))
         })
+    }
+
+    /// It has passed, and has left nothing in its process that would go with it.
+    pub(in crate::loader) fn is_clean(&self) -> bool {
+        self.is_clean
     }
 
     /// Gets readable when the helper is gone, where the system can tell.
