@@ -7,7 +7,7 @@ use log::LevelFilter;
 use serde::{Deserialize, Serialize};
 
 use super::header::{self, Native};
-use super::helper::{Failure, Helper, exchange, keep_reserve_for};
+use super::helper::{Failure, Helper, exchange, hear, keep_reserve_for};
 use super::table::{Library, Trust, open};
 use super::{Description, Door, Identity, LoadError, ResolveError, SearchPath, Settings, Spec, file};
 use crate::options::{self, OptionError, OptionValue, RawOption, Target};
@@ -154,6 +154,15 @@ impl Checking {
         checking.helpers =
             start_each(context.executable, Some(context.directory), &checking.monitors(), context.max_level)?;
         Ok(checking)
+    }
+
+    /// Whether the helpers have described the libraries by now: does not wait.
+    pub(crate) fn is_described(&mut self, executable: &Path) -> Result<bool, CheckError> {
+        let heard = hear(&mut self.helpers);
+        heard.map_err(|(at, failure)| {
+            let (label, path) = &self.paths[at];
+            failed(executable, (label, path), failure)
+        })
     }
 
     /// Waits until the helpers have described the libraries, and gives them the options, which they begin to judge.

@@ -17,7 +17,7 @@ mod process;
 pub(crate) mod wire;
 
 pub use child::run;
-pub(super) use exchange::exchange;
+pub(super) use exchange::{exchange, hear};
 pub(super) use parent::{Failure, Helper};
 pub(super) use process::keep_reserve_for;
 pub(crate) use process::{allow_copies, dismiss_reserve, forget_reserve, keep_one_in_reserve};

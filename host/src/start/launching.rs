@@ -1,7 +1,7 @@
 //! From a group that was verified to one that runs: starts its first role, gives it what it lives with, and waits for
 //! the word of it. A start that fails leaves nothing behind.
 
-use super::place::{Needs, Place};
+use super::place::{Name, Needs, Place};
 use super::{GroupPids, StartError, Started, attempt};
 use crate::facts;
 use crate::frames::{Frame, Link};
@@ -51,18 +51,17 @@ impl Verified {
         attempt("start the group", Early::begin(&launching, is_child))
     }
 
-    /// Takes the name already, makes the files and gives the first role what of its descriptors there is, if nothing
-    /// is lost should there be no group after all. If this process is killed before it is sure, the role removes them.
-    pub(super) fn take_place_early(&self, first: &Early) -> Option<Place> {
+    /// Takes the name already, if nothing is lost should there be no group after all. If this process is killed before
+    /// it is sure, the role removes the files.
+    pub(super) fn take_name_early(&self, first: &Early) -> Option<Name> {
         let mut lent = Ok(());
-        let place = Place::take_unused(&self.needs(), |lock| lent = first.lend_lock(lock))?;
-        lent.ok()?;
-        self.lend(&place, first).ok()?;
-        Some(place)
+        let name = Name::take_unused(&self.needs(), |lock| lent = first.lend_lock(lock))?;
+        lent.ok().map(|()| name)
     }
 
-    fn take_place(&self, first: &Early) -> Result<Place, StartError> {
-        let place = Place::take(&self.needs())?;
+    /// Makes what a group lives with, and gives the first role what of its descriptors there is.
+    pub(super) fn furnish(&self, name: Name, first: &Early) -> Result<Place, StartError> {
+        let place = name.furnish(&self.needs())?;
         attempt("hand over the descriptors", self.lend(&place, first))?;
         Ok(place)
     }
@@ -98,7 +97,8 @@ impl Verified {
         let begun = match begun {
             Some(begun) => begun,
             None => {
-                let place = self.take_place(&first)?;
+                let name = Name::take(&self.needs())?;
+                let place = self.furnish(name, &first)?;
                 self.write_down(place)?
             }
         };

@@ -54,17 +54,24 @@ pub(super) struct Needs<'a> {
     pub(super) relay: bool,
 }
 
-impl Place {
+/// A name that is taken, with the first of its files. Dropping it gives it back.
+pub(super) struct Name {
+    files: Files,
+    listener: Option<OwnedFd>,
+    page_file: File,
+}
+
+impl Name {
     /// Takes the name; what an earlier group of that name has left is ended and removed. Development can do without
     /// files where none can be made.
     pub(super) fn take(needs: &Needs<'_>) -> Result<Self, StartError> {
         let claim = places::runtime_directory().and_then(|runtime| places::claim(&runtime, needs.name));
         match claim {
-            Ok(claim) => Self::in_directory(claim, needs),
+            Ok(claim) => Ok(claim.into()),
             Err(error @ PlaceError::System { .. }) if needs.strategy == Strategy::Development => {
                 log::warn!("{}: this group cannot be controlled by name", chain(&error));
                 let page_file = File::from(attempt("make the state page", fd::unlinked_page())?);
-                Self::new(None, None, page_file, needs)
+                Ok(Self { files: Files(None), listener: None, page_file })
             }
             Err(error) => Err(error.into()),
         }
@@ -74,22 +81,12 @@ impl Place {
     /// `None`: it is not as simple as that.
     pub(super) fn take_unused(needs: &Needs<'_>, locked: impl FnOnce(&File)) -> Option<Self> {
         let runtime = places::settled_runtime_directory()?;
-        let claim = places::claim_unused(&runtime, needs.name, locked)?;
-        Self::in_directory(claim, needs).ok()
+        places::claim_unused(&runtime, needs.name, locked).map(Self::from)
     }
 
-    fn in_directory(claim: Claim, needs: &Needs<'_>) -> Result<Self, StartError> {
-        let Claim { files, lock, listener, page_file } = claim;
-        Self::new(Some((files, lock)), Some(listener.into()), page_file, needs)
-    }
-
-    fn new(
-        files: Option<(GroupFiles, File)>,
-        listener: Option<OwnedFd>,
-        page_file: File,
-        needs: &Needs<'_>,
-    ) -> Result<Self, StartError> {
-        let files = Files(files);
+    /// Makes the rest of what its group lives with.
+    pub(super) fn furnish(self, needs: &Needs<'_>) -> Result<Place, StartError> {
+        let Self { files, listener, page_file } = self;
         let page = places::initialise_page(&page_file)?;
         page.set_own(Member::Launcher);
         let streams = [attempt("make a pipe", fd::pipe())?, attempt("make a pipe", fd::pipe())?];
@@ -109,9 +106,17 @@ impl Place {
             }
             (Strategy::Unattached | Strategy::Daemon, _) => Stderr::Elsewhere,
         };
-        Ok(Self { page, page_file, files, listener, streams, stderr })
+        Ok(Place { page, page_file, files, listener, streams, stderr })
     }
+}
 
+impl From<Claim> for Name {
+    fn from(Claim { files, lock, listener, page_file }: Claim) -> Self {
+        Self { files: Files(Some((files, lock))), listener: Some(listener.into()), page_file }
+    }
+}
+
+impl Place {
     /// The group's files, if it has any.
     pub(super) fn files(&self) -> Option<&GroupFiles> {
         self.files.0.as_ref().map(|(files, _)| files)

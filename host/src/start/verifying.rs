@@ -34,10 +34,20 @@ impl Start {
     /// Verifies all. While helpers load the monitors and let them judge their options, the first role gets ready and
     /// whatever can be made for the group is made.
     pub(super) fn verify(self) -> Result<Ready, StartError> {
-        let judged = self.begin()?.judge()?;
+        let mut judged = self.begin()?.judge()?;
         let first = judged.group.first_role()?;
-        let place = judged.group.take_place_early(&first);
-        let (mut group, judging) = judged.complete()?;
+        let name = judged.group.take_name_early(&first);
+        let furnish = |group: &Verified| name.and_then(|name| group.furnish(name, &first).ok());
+        // Nobody is to wait for the other: what can be judged by now is judged while the place is furnished.
+        let (mut group, judging, place) = if judged.is_described()? {
+            let (group, judging) = judged.complete()?;
+            let place = furnish(&group);
+            (group, judging, place)
+        } else {
+            let place = furnish(&judged.group);
+            let (group, judging) = judged.complete()?;
+            (group, judging, place)
+        };
         let begun = place.map(|place| group.write_down(place));
         let (_, helpers) = judging.finish(&group.executable)?;
         Ok(Ready { group, first, begun: begun.transpose()?, helpers })
@@ -133,6 +143,11 @@ pub(super) struct Judged {
 }
 
 impl Judged {
+    /// Whether the monitors are loaded by now.
+    fn is_described(&mut self) -> Result<bool, CheckError> {
+        self.checking.is_described(&self.group.executable)
+    }
+
     /// Waits until the monitors are loaded. With its monitors the group is complete, but they have not said yet whether
     /// they want their options.
     pub(super) fn complete(self) -> Result<(Verified, Judging), StartError> {

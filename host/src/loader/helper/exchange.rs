@@ -36,6 +36,15 @@ pub(in crate::loader) fn exchange(helpers: &mut [Helper]) -> Result<(), (usize, 
     }
 }
 
+/// Hears what the helpers have said by now; whether each has answered what it was last asked. A failure as in
+/// [`exchange`].
+pub(in crate::loader) fn hear(helpers: &mut [Helper]) -> Result<bool, (usize, Failure)> {
+    for (at, helper) in helpers.iter_mut().enumerate().filter(|(_, helper)| !helper.is_waiting()) {
+        helper.read().map_err(|failure| (at, failure))?;
+    }
+    Ok(helpers.iter().all(Helper::is_waiting))
+}
+
 /// What of a helper can be read or written.
 #[derive(Debug, Clone, Copy, Default)]
 struct Has {
