@@ -113,6 +113,7 @@ impl Daemon {
     fn begin(mut group: Group, copy: fn() -> u8) -> Result<Self, RoleError> {
         attempt("become a subreaper", family::become_subreaper())?;
         group.page.set_own(Member::Daemon);
+        group.page.complete(Member::Daemon);
         let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
         let signals = attempt("watch signals", Signals::watch(&signals))?;
         let listener = match &group.listener {

@@ -253,11 +253,24 @@ impl Page {
         self.set_member_started(member, pid, started);
     }
 
-    /// Notes this process as a member, unless whoever started it has done so.
+    /// Notes this process as a member. When it started takes longer to find out, and is noted by [`Page::complete`];
+    /// until then a pid that runs is good enough.
     pub(crate) fn set_own(self, member: Member) {
-        let pid = nix::unistd::getpid().as_raw();
+        self.set_pid(member, nix::unistd::getpid().as_raw());
+    }
+
+    /// The same for another process.
+    pub(crate) fn set_pid(self, member: Member, pid: i32) {
+        if self.get(member.words().0) != pid_number(pid) {
+            self.set_member_started(member, pid, 0);
+        }
+    }
+
+    /// Notes when a member started of which only the pid is noted.
+    pub(crate) fn complete(self, member: Member) {
         let (pid_word, started_word) = member.words();
-        if self.get(pid_word) != pid_number(pid) || self.get(started_word) == 0 {
+        let pid = number_pid(self.get(pid_word));
+        if pid != 0 && self.get(started_word) == 0 {
             self.set_member(member, pid);
         }
     }

@@ -147,12 +147,15 @@ impl Checking {
         let resolve =
             |spec: &Spec| Ok((spec.label.clone(), spec.resolve(context.directory, context.search)?));
         let paths = specs.iter().map(resolve).collect::<Result<Vec<_>, CheckError>>()?;
-        if let Some(first) = specs.first() {
-            keep_reserve_for(&first.target, context.search);
-        }
+        let is_loading = specs.first().is_some_and(|first| keep_reserve_for(&first.target, context.search));
         let mut checking = Self { paths, helpers: Vec::new() };
+        let monitors = checking.monitors();
+        // A helper judges the file as well before it loads it.
+        if !is_loading || monitors.len() > 1 {
+            judge_each(&monitors)?;
+        }
         checking.helpers =
-            start_each(context.executable, Some(context.directory), &checking.monitors(), context.max_level)?;
+            start_each(context.executable, Some(context.directory), &monitors, context.max_level)?;
         Ok(checking)
     }
 
@@ -294,21 +297,19 @@ fn describe_each(
     monitors: &[(&str, &Path)],
     max_level: LevelFilter,
 ) -> Result<Vec<Helper>, CheckError> {
+    judge_each(monitors)?;
     let mut helpers = start_each(executable, directory, monitors, max_level)?;
     hear_each(executable, monitors, &mut helpers)?;
     Ok(helpers)
 }
 
-/// Judges every file here, where it costs microseconds, and then has all of them loaded in helpers.
+/// Has all of the monitors loaded in helpers.
 fn start_each(
     executable: &Path,
     directory: Option<&Path>,
     monitors: &[(&str, &Path)],
     max_level: LevelFilter,
 ) -> Result<Vec<Helper>, CheckError> {
-    for &(label, path) in monitors {
-        judge_file(path).map_err(|error| cannot_load(label, path, error))?;
-    }
     let start = |&monitor: &(&str, &Path)| {
         Helper::start(executable, directory, monitor, max_level)
             .map_err(|source| failed(executable, monitor, Failure::Helper { source }))
@@ -337,6 +338,14 @@ fn ask_each(
         helper
             .check(options, settings)
             .map_err(|source| failed(executable, monitor, Failure::Helper { source }))?;
+    }
+    Ok(())
+}
+
+/// Judges every file here, where it costs microseconds, before a helper is started for one of them.
+fn judge_each(monitors: &[(&str, &Path)]) -> Result<(), CheckError> {
+    for &(label, path) in monitors {
+        judge_file(path).map_err(|error| cannot_load(label, path, error))?;
     }
     Ok(())
 }

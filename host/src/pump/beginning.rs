@@ -82,7 +82,10 @@ impl Pump {
         let mail = Arc::new(mail);
         let start = relay_start(&mut group, &mail, &environment, kept.as_ref())?;
         relay.start(start);
+        // From here on this thread has the time.
         let page = group.page;
+        page.complete(Member::Launcher);
+        page.complete(Member::Pump);
         let inherited = Inherited {
             executed: page.executed(),
             held: page.held(),

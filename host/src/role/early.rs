@@ -106,7 +106,7 @@ impl Early {
 
     /// Gives it descriptors of a group that may come to live, of which it is noted as a member.
     pub(crate) fn lend(&self, page: Page, descriptors: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<()> {
-        page.set_member(self.role.member(), self.pid);
+        page.set_pid(self.role.member(), self.pid);
         self.send(descriptors)
     }
 

@@ -413,9 +413,13 @@ pub(crate) fn descendants_of(roots: Vec<i32>) -> Vec<i32> {
 pub(crate) fn boot_id() -> u64 {
     #[cfg(target_os = "linux")]
     {
-        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(16).collect();
-        u64::from_str_radix(&digits, 16).unwrap_or(0)
+        use std::io::Read;
+        let mut text = [0; 36];
+        let read =
+            std::fs::File::open("/proc/sys/kernel/random/boot_id").and_then(|mut file| file.read(&mut text));
+        let digits =
+            text[..read.unwrap_or(0)].iter().filter_map(|byte| char::from(*byte).to_digit(16)).take(16);
+        digits.fold(0, |number, digit| number << 4 | u64::from(digit))
     }
     #[cfg(not(target_os = "linux"))]
     {

@@ -183,12 +183,29 @@ pub(crate) fn keep_only(descriptors: &[(BorrowedFd<'_>, RawFd)], last: RawFd) ->
         duplicate_to(fd, *number)?;
     }
     drop(parked);
-    for number in (0..=last).filter(|number| descriptors.iter().all(|(_, kept)| kept != number)) {
-        // SAFETY: close takes a number, and whoever owned it is not asked any more.
-        unsafe { libc::close(number) };
+    let mut kept: Vec<RawFd> =
+        descriptors.iter().map(|(_, number)| *number).filter(|number| *number <= last).collect();
+    kept.sort_unstable();
+    let mut first = 0;
+    for number in kept.into_iter().chain([last + 1]) {
+        close_from(first, number - 1);
+        first = number + 1;
     }
     close_behind(last);
     Ok(())
+}
+
+/// Closes what is open between these two, both included. For numbers whose owner is not asked any more.
+fn close_from(first: RawFd, last: RawFd) {
+    #[cfg(linux_path)]
+    // SAFETY: close_range takes numbers only, and whoever opened these is not in this process any more.
+    if first > last || unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0 {
+        return;
+    }
+    for number in first..=last {
+        // SAFETY: as above.
+        unsafe { libc::close(number) };
+    }
 }
 
 /// Duplicates a descriptor out of the way of all that get their numbers.

@@ -90,13 +90,16 @@ pub(crate) fn keep_one_in_reserve(likely: Option<Spec>) {
     }
 }
 
-/// Ends the helper in reserve if it is loading another library than that of this monitor, or looks for it elsewhere.
-pub(in crate::loader) fn keep_reserve_for(target: &Target, search: &SearchPath) {
+/// Ends the helper in reserve if it is loading another library than that of this monitor, or looks for it elsewhere;
+/// whether there is one that is loading it.
+pub(in crate::loader) fn keep_reserve_for(target: &Target, search: &SearchPath) -> bool {
     let mut reserve = reserve();
-    let fits = |likely: &Target| likely == target && !search.has_given();
-    if reserve.as_ref().is_some_and(|(_, likely)| likely.as_ref().is_some_and(|likely| !fits(likely))) {
+    let Some((_, Some(likely))) = reserve.as_ref() else { return false };
+    let fits = likely == target && !search.has_given();
+    if !fits {
         *reserve = None;
     }
+    fits
 }
 
 /// This copy of the command is no command: it does not copy itself, and the helper in reserve is not its own.
