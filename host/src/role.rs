@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 pub(crate) use early::{Early, dismiss_reserve, keep_one_in_reserve, wait_until_gone};
@@ -200,7 +201,7 @@ fn group_of(role: Role, mut inherited: Vec<Option<OwnedFd>>) -> Result<Box<Group
 fn receive_the_rest(inherited: &mut [Option<OwnedFd>]) -> Result<(), RoleError> {
     let at = |number: RawFd| usize::try_from(number).unwrap_or(usize::MAX);
     let Some(link) = inherited[at(number::LINK)].take() else { return Ok(()) };
-    // The launch data come last.
+    // The lock may have come alone.
     while inherited[at(number::LAUNCH)].is_none() {
         let Ok(received) = socket::receive_descriptors::<MOST_DESCRIPTORS>(&link) else {
             inherited[at(number::LOCK)].take().map(File::from).iter().for_each(forsake);
@@ -243,11 +244,16 @@ const MOST_DESCRIPTORS: usize = number::LAST as usize + 1;
 
 /// The executable that this process runs, whatever its path holds now.
 pub(crate) fn own_executable() -> PathBuf {
-    #[cfg(target_os = "linux")]
-    if Path::new("/proc/self/exe").exists() {
-        return PathBuf::from("/proc/self/exe");
-    }
-    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("immortal"))
+    // A copy of this process need not ask again.
+    static OWN: OnceLock<PathBuf> = OnceLock::new();
+    let find = || {
+        #[cfg(target_os = "linux")]
+        if std::fs::read_link(copy::OWN_EXECUTABLE).is_ok() {
+            return PathBuf::from(copy::OWN_EXECUTABLE);
+        }
+        std::env::current_exe().unwrap_or_else(|_| PathBuf::from("immortal"))
+    };
+    OWN.get_or_init(find).clone()
 }
 
 /// What a new role gets besides the group's own descriptors.

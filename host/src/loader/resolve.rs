@@ -7,6 +7,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use crate::sys::copy::OWN_EXECUTABLE;
+
 /// Suffixes of a library on this system, best first.
 #[cfg(target_os = "macos")]
 const SUFFIXES: &[&str] = &["dylib", "so"];
@@ -193,7 +195,7 @@ impl SearchPath {
             environment: variable("IMMORTAL_MONITOR_PATH"),
             data_home: variable("XDG_DATA_HOME").map(PathBuf::from),
             home: variable("HOME").map(PathBuf::from).or_else(of_account),
-            executable: Some(executable.canonicalize().unwrap_or_else(|_| executable.to_owned())),
+            executable: Some(canonical(executable)),
         })
     }
 
@@ -220,6 +222,15 @@ impl SearchPath {
             .find(|path| path.symlink_metadata().is_ok())
             .ok_or_else(|| ResolveError::NotFound { name: name.to_owned(), looked: self.directories.clone() })
     }
+}
+
+fn canonical(executable: &Path) -> PathBuf {
+    // The system's own name of it is canonical, and asked for at once.
+    let path = match executable == Path::new(OWN_EXECUTABLE) {
+        true => executable.read_link(),
+        false => executable.canonicalize(),
+    };
+    path.unwrap_or_else(|_| executable.to_owned())
 }
 
 /// The file names that a name stands for, best first.

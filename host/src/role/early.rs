@@ -1,5 +1,6 @@
 //! The first role of a group, while it is not sure yet that there will be a group: it gets ready, and then waits for
-//! its descriptors, the launch data last, without which it can do nothing but remove what was made for the group.
+//! its descriptors, of which the lock comes first: with that alone it can do nothing but remove what was made for the
+//! group.
 //!
 //! A command makes a copy of itself in reserve before it reads its arguments: it is small then, and the copy gets
 //! ready meanwhile. Whoever cannot be copied has the role executed.
@@ -104,13 +105,12 @@ impl Early {
         self.send(&[(lock.as_fd(), number::LOCK)])
     }
 
-    /// Gives it descriptors of a group that may come to live, of which it is noted as a member.
-    pub(crate) fn lend(&self, page: Page, descriptors: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<()> {
+    /// Notes it as a member of a group that may come to live.
+    pub(crate) fn note_in(&self, page: Page) {
         page.set_pid(self.role.member(), self.pid);
-        self.send(descriptors)
     }
 
-    /// Gives it the last of its descriptors, with which the group begins to live; returns the link, and the role's pid.
+    /// Gives it its descriptors, with which the group begins to live; returns the link, and the role's pid.
     pub(crate) fn hand_over(mut self, descriptors: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<(Link, i32)> {
         self.send(descriptors)?;
         let link = self.link.take().expect("it is taken here and when this is dropped");

@@ -59,10 +59,10 @@ impl Verified {
         lent.ok().map(|()| name)
     }
 
-    /// Makes what a group lives with, and gives the first role what of its descriptors there is.
+    /// Makes what the group lives with; the first role is a member of it.
     pub(super) fn furnish(&self, name: Name, first: &Early) -> Result<Place, StartError> {
         let place = name.furnish(&self.needs())?;
-        attempt("hand over the descriptors", self.lend(&place, first))?;
+        first.note_in(place.page);
         Ok(place)
     }
 
@@ -79,12 +79,6 @@ impl Verified {
     fn needs(&self) -> Needs<'_> {
         let Launch { name, strategy, program, .. } = &self.launch;
         Needs { name, strategy: *strategy, identity: program.identity.as_ref(), relay: self.relay }
-    }
-
-    fn lend(&self, place: &Place, first: &Early) -> io::Result<()> {
-        let mut descriptors = place.descriptors();
-        descriptors.extend(self.spool.as_ref().map(|fd| (fd.as_fd(), number::SPOOL)));
-        first.lend(place.page, &descriptors)
     }
 
     pub(super) fn launch(
@@ -126,7 +120,9 @@ impl Verified {
         if let Some(files) = place.files() {
             attempt("write the facts of the group", files.publish_facts())?;
         }
-        let mut descriptors = vec![(launch.as_fd(), number::LAUNCH)];
+        let mut descriptors = place.descriptors();
+        descriptors.push((launch.as_fd(), number::LAUNCH));
+        descriptors.extend(self.spool.as_ref().map(|fd| (fd.as_fd(), number::SPOOL)));
         descriptors.extend(ending.as_ref().map(|fd| (fd.as_fd(), number::PREDECESSOR)));
         let handed_over = first.hand_over(&descriptors);
         let (mut link, pid) = attempt("hand over the launch data", handed_over)?;

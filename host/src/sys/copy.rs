@@ -3,8 +3,10 @@
 //! A copy has the forking thread alone. Whatever lock another thread held at that moment stays locked in it for
 //! ever, so only a process of one thread can be copied.
 
-#![expect(unsafe_code, reason = "fork has no safe form")]
+#![expect(unsafe_code, reason = "fork and unshare have no safe form")]
 
+#[cfg(linux_path)]
+use nix::errno::Errno;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,9 +15,12 @@ use std::path::Path;
 /// Exit status of a copy that panicked.
 const PANICKED: u8 = 101;
 
+/// What this process runs, whatever its path holds now (Linux).
+pub(crate) const OWN_EXECUTABLE: &str = "/proc/self/exe";
+
 /// Tells whether this process runs that file: whether a copy of it is what executing the file would give.
 pub(crate) fn is_of(executable: &Path) -> bool {
-    let own = Path::new("/proc/self/exe");
+    let own = Path::new(OWN_EXECUTABLE);
     let file = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
     executable == own || file(executable).is_some_and(|file_of| file(own) == Some(file_of))
 }
@@ -23,8 +28,15 @@ pub(crate) fn is_of(executable: &Path) -> bool {
 /// Tells whether this process can be copied: the system says that it has one thread.
 #[cfg(linux_path)]
 pub(crate) fn is_possible() -> bool {
-    // A directory has one link for its name, one for itself, and one for each directory in it.
-    std::fs::metadata("/proc/self/task").is_ok_and(|threads| threads.nlink() == 3)
+    // With this flag the call does nothing; and it fails where there are more threads.
+    // SAFETY: unshare takes a number.
+    match Errno::result(unsafe { libc::unshare(libc::CLONE_THREAD) }) {
+        Ok(_) => true,
+        Err(Errno::EINVAL) => false,
+        // Containers may forbid the call. A directory has one link for its name, one for itself, and one for each
+        // directory in it.
+        Err(_) => std::fs::metadata("/proc/self/task").is_ok_and(|threads| threads.nlink() == 3),
+    }
 }
 
 /// Nobody tells how many threads there are.
