@@ -64,8 +64,8 @@ pub(crate) struct Prepared {
 
 /// The environment of whoever starts a group, `KEY=VALUE` each.
 pub(crate) fn caller_environment() -> Strings {
-    let variable = |(key, value): (OsString, OsString)| [key.as_bytes(), b"=", value.as_bytes()].concat();
-    std::env::vars_os().map(variable).collect()
+    let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    Strings::join(variables.iter().map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()]))
 }
 
 /// The environment of the process: the caller's as changed, without what is meant for immortal itself.

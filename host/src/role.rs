@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
@@ -110,13 +111,19 @@ pub(crate) struct Begun {
     is_unnamed: bool,
 }
 
-/// Begins the life of a role.
+/// Begins the life of a role that was executed, with whatever of the table was left open for it.
 pub(crate) fn begin(role: Role) -> Result<Begun, RoleError> {
+    begin_with(role, 0..=number::LAST)
+}
+
+/// Begins the life of a role with these descriptors of the table, which may be open.
+fn begin_with(role: Role, numbers: RangeInclusive<RawFd>) -> Result<Begun, RoleError> {
     memory::share_heap();
     attempt("block signals", signals::block_all())?;
     attempt("restore signals", signals::restore_defaults())?;
     // All at once and before anything else opens a descriptor, which might get a number of the table.
-    let inherited = (0..=number::LAST).map(|n| (n > 2).then(|| fd::adopt(n))?).collect();
+    let adopt = |n: RawFd| (n > 2 && numbers.contains(&n)).then(|| fd::adopt(n))?;
+    let inherited = (0..=number::LAST).map(adopt).collect();
     family::name_process();
     Ok(Begun { role, inherited, is_unnamed: false })
 }

@@ -1,8 +1,7 @@
 //! Lists of byte strings that a role keeps for its life, as an environment is: one piece of memory for all of them,
 //! shared by everybody who holds the list.
 
-use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::ffi::CStr;
 use std::fmt;
 use std::io;
@@ -32,10 +31,18 @@ impl fmt::Debug for Strings {
 impl Strings {
     /// Copies them, with no more memory than they need.
     pub(crate) fn copy<'a>(strings: impl Iterator<Item = &'a [u8]> + Clone) -> Self {
-        let length = strings.clone().map(|string| string.len() + 1).sum();
+        Self::join(strings.map(|string| [string]))
+    }
+
+    /// The same of strings that are in parts.
+    pub(crate) fn join<'a, const PARTS: usize>(
+        strings: impl Iterator<Item = [&'a [u8]; PARTS]> + Clone,
+    ) -> Self {
+        let length_of = |parts: [&[u8]; PARTS]| parts.iter().map(|part| part.len()).sum::<usize>() + 1;
+        let length = strings.clone().map(length_of).sum();
         let (mut bytes, mut ends) = (Vec::with_capacity(length), Vec::with_capacity(strings.clone().count()));
-        for string in strings {
-            bytes.extend_from_slice(string);
+        for parts in strings {
+            parts.iter().for_each(|part| bytes.extend_from_slice(part));
             ends.push(bytes.len());
             bytes.push(0);
         }
@@ -91,31 +98,38 @@ impl<S: AsRef<[u8]>> FromIterator<S> for Strings {
     }
 }
 
+/// All the bytes at once, and where each one's NUL is.
 impl Serialize for Strings {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
+        (Bytes(&self.inner.bytes), &self.inner.ends).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Strings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List;
-        impl<'de> Visitor<'de> for List {
-            type Value = Strings;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of byte strings")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Strings, A::Error> {
-                let mut strings: Vec<Vec<u8>> = Vec::new();
-                while let Some(string) = list.next_element()? {
-                    strings.push(string);
-                }
-                Ok(strings.into_iter().collect())
-            }
+        let (Bytes(bytes), ends) = <(Bytes<'de>, Box<[usize]>)>::deserialize(deserializer)?;
+        let is_terminated = |end: &usize| bytes.get(*end) == Some(&0);
+        let is_whole = ends.last().map_or(Some(0), |end| end.checked_add(1)) == Some(bytes.len());
+        if !ends.is_sorted_by(|one, next| one < next) || !ends.iter().all(is_terminated) || !is_whole {
+            return Err(de::Error::custom("no list of strings"));
         }
-        deserializer.deserialize_seq(List)
+        Ok(Self { inner: Arc::new(Inner { bytes: bytes.into(), ends }) })
+    }
+}
+
+/// Bytes that travel as a whole; else each of them is a value.
+struct Bytes<'a>(&'a [u8]);
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // serde has this one form of borrowed bytes.
+        <&'de [u8]>::deserialize(deserializer).map(Bytes)
     }
 }
 
@@ -142,5 +156,19 @@ mod tests {
         let back: Strings = postcard::from_bytes(&encoded).unwrap();
         assert!(back == list && back.len() == 2);
         assert!(list.c_strings().is_err());
+        let none = postcard::to_allocvec(&Strings::default()).unwrap();
+        assert!(postcard::from_bytes::<Strings>(&none).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_no_list_is_refused() {
+        let read = |bytes: &[u8], ends: &[usize]| {
+            postcard::from_bytes::<Strings>(&postcard::to_allocvec(&(Bytes(bytes), ends)).unwrap()).ok()
+        };
+        assert_eq!(read(b"a\0b\0", &[1, 3]).unwrap().iter().collect::<Vec<_>>(), [b"a", b"b"]);
+        for ends in [&[1][..], &[3, 1], &[1, 1, 3], &[1, 4], &[2, 3], &[1, 3, 9], &[]] {
+            assert!(read(b"a\0b\0", ends).is_none(), "{ends:?}");
+        }
+        assert!(read(b"", &[usize::MAX]).is_none());
     }
 }

@@ -8,7 +8,7 @@ use crate::loader::CheckError;
 use crate::options::RawOption;
 use crate::signal;
 use crate::start::{Start, StartError};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::ArgValueCandidates;
 use immortal_monitor_api::scalar;
 use log::LevelFilter;
@@ -65,7 +65,11 @@ impl Cli {
     fn read_start() -> Option<Self> {
         let mut words = std::env::args_os().skip(1);
         words.next().filter(|command| command == "start")?;
-        let StartLine { log, start } = StartLine::try_parse_from(words).ok()?;
+        let mut command = StartLine::command();
+        let mut matches = command.try_get_matches_from_mut(words).ok()?;
+        let StartLine { log, start } = StartLine::from_arg_matches_mut(&mut matches).ok()?;
+        // Hundreds of pieces of memory, and this process ends soon.
+        std::mem::forget((command, matches));
         Some(Self { log, command: Command::Start(Later(Box::new(start))) })
     }
 

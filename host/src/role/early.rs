@@ -5,7 +5,7 @@
 //! A command makes a copy of itself in reserve before it reads its arguments: it is small then, and the copy gets
 //! ready meanwhile. Whoever cannot be copied has the role executed.
 
-use super::{Begun, FAILED, Launching, Role, RoleError, begin, can_be_copied, take_places};
+use super::{Begun, FAILED, Launching, Role, RoleError, begin_with, can_be_copied, take_places};
 use crate::frames::Link;
 use crate::launch::{Strategy, number};
 use crate::loader::helper;
@@ -86,7 +86,10 @@ impl Early {
             match take_places(vec![(theirs.as_fd(), number::LINK)], None) {
                 Ok(()) => {
                     arguments::prepare_to_replace();
-                    live(begin(role).map(|begun| Begun { is_unnamed: true, ..begun }))
+                    live(
+                        begin_with(role, number::LINK..=number::LINK)
+                            .map(|begun| Begun { is_unnamed: true, ..begun }),
+                    )
                 }
                 Err(_) => FAILED,
             }
