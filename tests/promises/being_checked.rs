@@ -119,14 +119,23 @@ fn a_library_that_is_upgraded_meanwhile_is_checked_anew() {
 
 #[test]
 fn what_a_monitor_holds_in_check_is_free_when_it_is_set_up() {
-    for strategy in STRATEGIES {
+    // The second is a lock that no descriptor holds any more, but the mapped file does.
+    let keep = "return IM_OK;";
+    let map = "mmap(0, 4096, PROT_READ, MAP_SHARED, fd, 0); close(fd); return IM_OK;";
+    for (strategy, then) in STRATEGIES.into_iter().flat_map(|strategy| [(strategy, keep), (strategy, map)]) {
         let sandbox = Sandbox::new();
         let lock = format!("open(\"{}\", O_CREAT | O_RDWR, 0600)", sandbox.text_path("lock"));
         let source = format!(
             r#"
             #include <fcntl.h>
             #include <sys/file.h>
-            static int32_t take(void) {{ return flock({lock}, LOCK_EX | LOCK_NB) == 0 ? IM_OK : IM_FAILED; }}
+            #include <sys/mman.h>
+            #include <unistd.h>
+            static int32_t take(void) {{
+                int fd = {lock};
+                if (flock(fd, LOCK_EX | LOCK_NB) != 0) return IM_FAILED;
+                {then}
+            }}
             static int32_t check(const im_host *host, const im_opt *options, size_t count) {{
                 (void)host; (void)options; (void)count;
                 return take();
@@ -141,12 +150,29 @@ fn what_a_monitor_holds_in_check_is_free_when_it_is_set_up() {
         let library = CLibrary::quiet(&source).arg("-D_DEFAULT_SOURCE").build(&sandbox, "locking");
         let running =
             sandbox.launch(strategy).arg("--monitor").arg(library).puppet(["note=ran", "hang"]).spawn();
-        eventually(&format!("{strategy}: the program runs"), || {
+        eventually(&format!("{strategy}, {then}: the program runs"), || {
             (!sandbox.noted("ran").is_empty()).then_some(())
         });
         sandbox.immortal(["stop", "group"]).run().assert_code(0);
         drop(running.wait());
     }
+}
+
+#[test]
+fn a_start_that_takes_its_time_keeps_no_helper() {
+    let sandbox = Sandbox::new();
+    let start =
+        sandbox.launch("unattached").recorder().set("recorder.ready", "later:5000ms").puppet(["hang"]).spawn();
+    let has = |call: &str| {
+        let record = std::fs::read_to_string(sandbox.path("record")).unwrap_or_default();
+        record.contains(&format!("\"{call}\""))
+    };
+    eventually("the monitor is set up", || has("setup").then_some(()));
+    eventually("command and pump are left", || (sandbox.processes().len() == 2).then_some(()));
+    assert!(!has("ready"), "before the start is over");
+    start.signal(Signal::SIGKILL);
+    drop(start.wait());
+    eventually("nothing is left", || sandbox.processes().is_empty().then_some(()));
 }
 
 #[test]

@@ -243,6 +243,16 @@ impl Leftovers {
     pub(crate) fn wait(&mut self) {
         self.helpers.retain(Helper::is_clean);
     }
+
+    /// Whether some live on.
+    pub(crate) fn are_there(&self) -> bool {
+        !self.helpers.is_empty()
+    }
+
+    /// Ends all, and waits until they are gone.
+    pub(crate) fn end(&mut self) {
+        self.helpers.clear();
+    }
 }
 
 /// Loads one library in a helper process and says what it is.

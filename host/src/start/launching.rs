@@ -92,6 +92,8 @@ impl Verified {
             Some(begun) => begun,
             None => {
                 let name = Name::take(&self.needs())?;
+                let lent = name.lock().map_or(Ok(()), |lock| first.lend_lock(lock));
+                attempt("hand over the lock", lent)?;
                 let place = self.furnish(name, &first)?;
                 self.write_down(place)?
             }
@@ -126,7 +128,7 @@ impl Verified {
         descriptors.extend(ending.as_ref().map(|fd| (fd.as_fd(), number::PREDECESSOR)));
         let handed_over = first.hand_over(&descriptors);
         let (mut link, pid) = attempt("hand over the launch data", handed_over)?;
-        match attempt("wait for the group", wait_for_result(&mut link, signals))? {
+        match attempt("wait for the group", wait_for_result(&mut link, signals, &mut helpers))? {
             Some(Frame::Started { process_pid, pump_pid, daemon_pid }) => {
                 let daemon = (daemon_pid != 0).then_some(daemon_pid);
                 let pids = GroupPids { process: process_pid, monitor: pump_pid, daemon };
@@ -141,15 +143,28 @@ impl Verified {
     }
 }
 
-/// Waits for the first frame that decides; then, if it is a failure, until the roles are gone.
-fn wait_for_result(link: &mut Link, mut signals: Option<&mut Signals>) -> io::Result<Option<Frame>> {
+/// How long helpers live on that are of no use any more, in milliseconds.
+const HELPERS_LIVE_ON_MS: u8 = 50;
+
+/// Waits for the first frame that decides; then, if it is a failure, until the roles are gone. A start that takes its time
+/// has the time to end the helpers.
+fn wait_for_result(
+    link: &mut Link,
+    mut signals: Option<&mut Signals>,
+    helpers: &mut Leftovers,
+) -> io::Result<Option<Frame>> {
     let mut failed = None;
     let mut interrupted = None;
     loop {
         let mut fds = vec![PollFd::new(link.as_fd(), PollFlags::POLLIN)];
         fds.extend(signals.as_ref().map(|signals| PollFd::new(signals.as_fd(), PollFlags::POLLIN)));
-        poll(&mut fds, PollTimeout::NONE)?;
+        let timeout = if helpers.are_there() { HELPERS_LIVE_ON_MS.into() } else { PollTimeout::NONE };
+        poll(&mut fds, timeout)?;
+        let is_late = fds.iter().all(|fd| fd.any() != Some(true));
         drop(fds);
+        if is_late {
+            helpers.end();
+        }
         while let Some(signal) = signals.as_mut().and_then(|signals| signals.next()) {
             if signal != Signal::SIGCHLD {
                 link.send(if interrupted.is_some() { &Frame::Kill } else { &Frame::Stop });

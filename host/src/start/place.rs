@@ -84,6 +84,11 @@ impl Name {
         places::claim_unused(&runtime, needs.name, locked).map(Self::from)
     }
 
+    /// The lock, if there are files.
+    pub(super) fn lock(&self) -> Option<&File> {
+        self.files.0.as_ref().map(|(_, lock)| lock)
+    }
+
     /// Makes the rest of what its group lives with.
     pub(super) fn furnish(self, needs: &Needs<'_>) -> Result<Place, StartError> {
         let Self { files, listener, page_file } = self;

@@ -18,7 +18,7 @@ use crate::loader::host_table::{Pids, Services, publish};
 use crate::loader::layout;
 use crate::loader::table::{Library, Trust, open};
 use crate::loader::{
-    FileError, Identity, LoadError, SearchPath, Settings, Target, chain, check_options, file,
+    Door, FileError, Identity, LoadError, SearchPath, Settings, Target, chain, check_options, file,
 };
 use crate::sys::fd;
 use crate::sys::holdings::Holdings;
@@ -110,8 +110,10 @@ fn serve(channel: &UnixStream, likely: Option<&Target>) -> io::Result<()> {
     };
     let Some(Request::Check { token, options, settings }) = next(channel)? else { return Ok(()) };
     let host = publish(&label, Arc::new(Checking { settings }), max_level);
+    // What is not in Rust may well leave what cannot be told.
+    let is_safe = library.description().door == Door::RustVerified;
     reply(&match check_options(&library, host, &options) {
-        Ok(()) => Reply::Passed { token, is_clean: before.is_some() && Holdings::now() == before },
+        Ok(()) => Reply::Passed { token, is_clean: is_safe && before.is_some() && Holdings::now() == before },
         Err(error) => Reply::Failed { text: error.to_string(), hint: error.hint() },
     })?;
     wait_for_end(channel)

@@ -21,6 +21,8 @@ pub(crate) fn enter() -> io::Result<UnixStream> {
     reset_signals()?;
     #[cfg(target_os = "linux")]
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // What it leaves behind, however deep, is its child then.
+    crate::sys::family::become_subreaper()?;
     nix::unistd::alarm::set(ALARM_SECONDS);
     refuse_core_files()?;
     close_all_above_stderr();

@@ -49,7 +49,7 @@ pub(super) enum Reply {
     Passed {
         /// The parent's.
         token: [u64; 2],
-        /// It has left nothing in the helper that would go with it: no descriptor, no thread, no child.
+        /// It is in Rust, and has left nothing in the helper that would go with it: no descriptor, no thread, no child.
         is_clean: bool,
     },
     /// It cannot be loaded, or it refuses its options.
