@@ -161,8 +161,12 @@ fn what_a_monitor_holds_in_check_is_free_when_it_is_set_up() {
 #[test]
 fn a_start_that_takes_its_time_keeps_no_helper() {
     let sandbox = Sandbox::new();
-    let start =
-        sandbox.launch("unattached").recorder().set("recorder.ready", "later:5000ms").puppet(["hang"]).spawn();
+    let start = sandbox
+        .launch("unattached")
+        .recorder()
+        .set("recorder.ready", "later:5000ms")
+        .puppet(["hang"])
+        .spawn();
     let has = |call: &str| {
         let record = std::fs::read_to_string(sandbox.path("record")).unwrap_or_default();
         record.contains(&format!("\"{call}\""))
