@@ -26,7 +26,9 @@ const COMPLETE: &str = "IMMORTAL_COMPLETE";
 /// Runs one command.
 #[inline(never)]
 pub(crate) fn run() -> u8 {
-    CompleteEnv::with_factory(Cli::command).var(COMPLETE).complete();
+    if std::env::var_os(COMPLETE).is_some() {
+        CompleteEnv::with_factory(Cli::command).var(COMPLETE).complete();
+    }
     let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => return monitor::with_help(report::usage(&error), &error),
