@@ -12,7 +12,7 @@ use crate::launch::{Limit, Program, Strategy, number};
 use crate::lifecycle::{Inherited, Lifecycle, Timer};
 use crate::loader::LastCrash;
 use crate::notify::Ear;
-use crate::program;
+use crate::program::{self, Prepared};
 use crate::role::{self, Group, RoleError, attempt};
 use crate::spool::SPOOL_BYTES;
 use crate::state::Member;
@@ -21,6 +21,7 @@ use crate::sys::birth::Births;
 use crate::sys::signals::Signals;
 use crate::sys::{clock, family, fd, limits};
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -30,37 +31,9 @@ impl Pump {
     pub(super) fn begin(mut group: Group, relay: &relay::Thread) -> Result<Self, RoleError> {
         attempt("become a subreaper", family::become_subreaper())?;
         group.page.set_own(Member::Pump);
-        let strategy = group.launch.strategy;
         let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
         let signals = attempt("watch signals", Signals::watch(&signals))?;
-        // What a monitor does to its own mask does not reach the process.
-        let umask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-        nix::sys::stat::umask(umask);
-        #[cfg_attr(
-            target_os = "linux",
-            expect(clippy::useless_conversion, reason = "a mode is u16 on macOS")
-        )]
-        let mask = umask.bits().into();
-        group.launch.program.umask.get_or_insert(mask);
-        let file_size = match group.launch.policy.keeps() {
-            true => attempt("raise the limit of file sizes", limits::allow_files_of(SPOOL_BYTES as u64))?,
-            false => None,
-        };
-        if let Some(soft) = file_size {
-            restore_file_size(&mut group.launch.program, soft);
-        }
-        let inherited = group.keep_environment().clone();
-        let mut environment = program::environment(&group.launch.program, &inherited);
-        let ear = match group.launch.policy.ready_within {
-            Some(_) => Some(attempt("listen for readiness", Ear::open(&group.directory()))?),
-            None => None,
-        };
-        if let Some(ear) = &ear {
-            let address = ear.address();
-            environment = program::with_variable(&environment, b"NOTIFY_SOCKET", address.as_encoded_bytes());
-        }
-        let prepared = program::prepare(&group.launch.program, &environment)
-            .map_err(|error| RoleError::System("lay out the program", std::io::Error::other(error)))?;
+        let LaidOut { umask, file_size, ear, environment, prepared } = LaidOut::of(&mut group)?;
         let listener = match &group.listener {
             Some(listener) => Some(attempt("keep the control socket", listener.try_clone())?),
             None => None,
@@ -98,7 +71,8 @@ impl Pump {
             // The one that is spawned now is what was wanted.
             page.set_restart_wanted(false);
         }
-        let (lifecycle, actions) = Lifecycle::new(group.launch.policy.clone(), strategy, inherited);
+        let (lifecycle, actions) =
+            Lifecycle::new(group.launch.policy.clone(), group.launch.strategy, inherited);
         let mut ending = Ending::new(group.launch.policy.stop_signal);
         let (process, watch) = match kept {
             Some(Kept { started, watch }) => {
@@ -144,6 +118,49 @@ impl Pump {
         };
         pump.carry_out(actions);
         Ok(pump)
+    }
+}
+
+/// The program as it is executed each time, and what of this role is kept for that.
+struct LaidOut {
+    prepared: Prepared,
+    environment: Strings,
+    ear: Option<Ear>,
+    umask: Mode,
+    file_size: Option<u64>,
+}
+
+impl LaidOut {
+    fn of(group: &mut Group) -> Result<Self, RoleError> {
+        // What a monitor does to its own mask does not reach the process.
+        let umask = nix::sys::stat::umask(Mode::empty());
+        nix::sys::stat::umask(umask);
+        #[cfg_attr(
+            target_os = "linux",
+            expect(clippy::useless_conversion, reason = "a mode is u16 on macOS")
+        )]
+        let mask = umask.bits().into();
+        group.launch.program.umask.get_or_insert(mask);
+        let file_size = match group.launch.policy.keeps() {
+            true => attempt("raise the limit of file sizes", limits::allow_files_of(SPOOL_BYTES as u64))?,
+            false => None,
+        };
+        if let Some(soft) = file_size {
+            restore_file_size(&mut group.launch.program, soft);
+        }
+        let inherited = group.keep_environment().clone();
+        let mut environment = program::environment(&group.launch.program, &inherited);
+        let ear = match group.launch.policy.ready_within {
+            Some(_) => Some(attempt("listen for readiness", Ear::open(&group.directory()))?),
+            None => None,
+        };
+        if let Some(ear) = &ear {
+            let address = ear.address();
+            environment = program::with_variable(&environment, b"NOTIFY_SOCKET", address.as_encoded_bytes());
+        }
+        let prepared = program::prepare(&group.launch.program, &environment)
+            .map_err(|error| RoleError::System("lay out the program", std::io::Error::other(error)))?;
+        Ok(Self { prepared, environment, ear, umask, file_size })
     }
 }
 
