@@ -19,7 +19,7 @@ use crate::crash;
 use crate::delivery::Verdict;
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
-use crate::launch::Strategy;
+use crate::launch::{Limit, Strategy};
 use crate::lifecycle::{Event, Lifecycle, Phase, Timer};
 use crate::notify::Ear;
 use crate::program::Prepared;
@@ -99,7 +99,9 @@ struct Pump {
     adopted: bool,
     /// Since when it is known that the process has ended, if it is not known how.
     unexplained: Option<Instant>,
-    /// Mask of this role, whatever a monitor makes of it.
+    /// Limits of the process: those it was started with, and what the caller had of those that this role has raised.
+    limits: Vec<Limit>,
+    /// Mask of this role, and of the process if it was started without one, whatever a monitor makes of it.
     umask: nix::sys::stat::Mode,
     /// Limit of file sizes of this role, where it was raised for the spool.
     file_size: Option<u64>,

@@ -245,8 +245,8 @@ typedef struct im_host {
   /* Fills in one consistent snapshot. Set pids->size first. */
   void (*pids)(void *ctx, im_pids *pids);
 
-  /* A setting with one value: name, label, strategy, exec, file, cwd. `data` is null if it is not set. What is
-     returned lives as long as im_host. */
+  /* A setting with one value: name, label, strategy, exec, file, cwd, on_crash, directory. `data` is null if it
+     is not set. What is returned lives as long as im_host. */
   im_str (*get)(void *ctx, im_str key);
 
   /* Number of values of a list setting: args, env (KEY=VALUE each). 1 or 0 for a setting with one value. */
@@ -259,7 +259,8 @@ typedef struct im_host {
      host where to go on. */
   void (*durable)(void *ctx, uint32_t stream, uint64_t offset);
 
-  /* Shows a value under a key of the monitor's own in `immortal status`; an empty value removes the key. */
+  /* Shows a value under a key of the monitor's own in `immortal status`; an empty value removes the key. All
+     monitors of a group share 2560 bytes of JSON: a value for which there is no room is not shown. */
   void (*report)(void *ctx, im_str key, im_str value);
 
   /* A named extension of the host; null if it has none of that name. */

@@ -305,8 +305,8 @@ pub struct HostTable {
     pub shutdown: Option<extern "C" fn(ctx: *mut c_void) -> u32>,
     /// Fills in a consistent snapshot of the group's pids.
     pub pids: Option<extern "C" fn(ctx: *mut c_void, pids: *mut Pids)>,
-    /// Reads a setting with one value: `name`, `label`, `strategy`, `exec`, `file`, `cwd`. Valid as long as
-    /// this table, which is for ever.
+    /// Reads a setting with one value: `name`, `label`, `strategy`, `exec`, `file`, `cwd`, `on_crash`, `directory`.
+    /// Valid as long as this table, which is for ever.
     pub get: Option<extern "C" fn(ctx: *mut c_void, key: Str) -> Str>,
     /// Number of values of a list setting: `args`, `env`. 1 or 0 for a setting with one value.
     pub count: Option<extern "C" fn(ctx: *mut c_void, key: Str) -> usize>,
@@ -315,7 +315,8 @@ pub struct HostTable {
     /// Says that all bytes of a stream before this offset are safe with this monitor. Said in `setup` it tells
     /// the host where to go on.
     pub durable: Option<extern "C" fn(ctx: *mut c_void, stream: u32, offset: u64)>,
-    /// Shows a value under a key of the monitor's own in `status`; an empty value removes it.
+    /// Shows a value under a key of the monitor's own in `status`; an empty value removes it. All monitors of a group
+    /// share 2560 bytes of JSON: a value for which there is no room is not shown.
     pub report: Option<extern "C" fn(ctx: *mut c_void, key: Str, value: Str)>,
     /// Looks up a named extension of the host (NUL-terminated); null if it has none of that name.
     pub get_extension: Option<extern "C" fn(ctx: *mut c_void, name: *const c_char) -> *const c_void>,

@@ -83,8 +83,9 @@ impl Host {
         Pids { process: some(raw.process), monitor: raw.monitor, daemon: some(raw.daemon) }
     }
 
-    /// Reads a setting with one value: `name`, `label`, `strategy`, `exec`, `file`, `cwd`. `None` if the host
-    /// has no such setting or it is not set.
+    /// Reads a setting with one value: `name`, `label`, `strategy`, `exec`, `file`, `cwd`, `on_crash` (`respawn` or
+    /// `keep`), `directory` (the group's, for what a monitor leaves to its successor). `None` if the host has no such
+    /// setting or it is not set.
     pub fn setting(&self, key: &str) -> Option<&[u8]> {
         let get = self.table.get?;
         Self::borrow(get(self.table.ctx, raw::text(key.as_bytes())))
@@ -137,7 +138,8 @@ impl Host {
         }
     }
 
-    /// Shows `value` under a key of the monitor's own in `immortal status`; an empty value removes the key.
+    /// Shows `value` under a key of the monitor's own in `immortal status`; an empty value removes the key. All monitors
+    /// of a group share 2560 bytes of JSON: a value for which there is no room is not shown, and the one before stays.
     pub fn report(&self, key: &str, value: impl core::fmt::Display) {
         if let Some(report) = self.table.report {
             let value = value.to_string();

@@ -210,6 +210,10 @@ fn fifty_kills_change_nothing_of_the_roles_and_the_process() {
     started.assert_code(0);
     let group = Group::find(&sandbox, "group");
     eventually("the process has said what it was given", || sandbox.path("first").exists().then_some(()));
+    let unit = group.command("unit").out();
+    for option in ["--umask", "--rlimit"] {
+        assert!(!unit.contains(option), "{option} was not given: {unit}");
+    }
     let process = group.member(Role::Process);
     let of_process = settings(process);
     let roles = [Role::Monitor, Role::Daemon];

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Settings of a group as its monitors see them. Values are bytes.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// `name`, `strategy`, `exec`, `file`, `cwd`, as far as there is one.
+    /// `name`, `strategy`, `exec`, `file`, `cwd`, `on_crash`, `directory`, as far as there is one.
     pub single: Vec<(String, Vec<u8>)>,
     /// `args` and `env` (`KEY=VALUE` each).
     pub lists: Vec<(String, Strings)>,

@@ -8,7 +8,7 @@ use crate::control::Server;
 use crate::delivery::Verdict;
 use crate::ending::Ending;
 use crate::frames::Link;
-use crate::launch::{Limit, Program, Strategy, number};
+use crate::launch::{Limit, Strategy, number};
 use crate::lifecycle::{Inherited, Lifecycle, Timer};
 use crate::loader::LastCrash;
 use crate::notify::Ear;
@@ -33,7 +33,7 @@ impl Pump {
         group.page.set_own(Member::Pump);
         let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
         let signals = attempt("watch signals", Signals::watch(&signals))?;
-        let LaidOut { umask, file_size, ear, environment, prepared } = LaidOut::of(&mut group)?;
+        let LaidOut { prepared, environment, ear, limits, umask, file_size } = LaidOut::of(&mut group)?;
         let listener = match &group.listener {
             Some(listener) => Some(attempt("keep the control socket", listener.try_clone())?),
             None => None,
@@ -98,6 +98,7 @@ impl Pump {
             timers: [None; Timer::ALL.len()],
             process,
             watch,
+            limits,
             umask,
             file_size,
             adopted: process.is_some(),
@@ -126,6 +127,7 @@ struct LaidOut {
     prepared: Prepared,
     environment: Strings,
     ear: Option<Ear>,
+    limits: Vec<Limit>,
     umask: Mode,
     file_size: Option<u64>,
 }
@@ -135,18 +137,13 @@ impl LaidOut {
         // What a monitor does to its own mask does not reach the process.
         let umask = nix::sys::stat::umask(Mode::empty());
         nix::sys::stat::umask(umask);
-        #[cfg_attr(
-            target_os = "linux",
-            expect(clippy::useless_conversion, reason = "a mode is u16 on macOS")
-        )]
-        let mask = umask.bits().into();
-        group.launch.program.umask.get_or_insert(mask);
         let file_size = match group.launch.policy.keeps() {
             true => attempt("raise the limit of file sizes", limits::allow_files_of(SPOOL_BYTES as u64))?,
             false => None,
         };
+        let mut limits = group.launch.program.limits.clone();
         if let Some(soft) = file_size {
-            restore_file_size(&mut group.launch.program, soft);
+            restore_file_size(&mut limits, soft);
         }
         let inherited = group.keep_environment().clone();
         let mut environment = program::environment(&group.launch.program, &inherited);
@@ -160,17 +157,17 @@ impl LaidOut {
         }
         let prepared = program::prepare(&group.launch.program, &environment)
             .map_err(|error| RoleError::System("lay out the program", std::io::Error::other(error)))?;
-        Ok(Self { prepared, environment, ear, umask, file_size })
+        Ok(Self { prepared, environment, ear, limits, umask, file_size })
     }
 }
 
 /// The program gets the limit that the caller had, unless it was started with one of its own.
-fn restore_file_size(program: &mut Program, soft: u64) {
+fn restore_file_size(limits: &mut Vec<Limit>, soft: u64) {
     #[cfg_attr(target_os = "linux", expect(clippy::useless_conversion, reason = "the type differs on macOS"))]
     let resource = u32::try_from(libc::RLIMIT_FSIZE).unwrap_or_default();
-    if program.limits.iter().all(|limit| limit.resource != resource) {
+    if limits.iter().all(|limit| limit.resource != resource) {
         let hard = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE);
-        program.limits.push(Limit { resource, soft, hard: hard.map_or(soft, |(_, hard)| hard) });
+        limits.push(Limit { resource, soft, hard: hard.map_or(soft, |(_, hard)| hard) });
     }
 }
 

@@ -118,6 +118,11 @@ impl Pump {
     pub(super) fn spawn(&mut self) {
         let page = self.group.page;
         let program = &self.group.launch.program;
+        #[cfg_attr(
+            target_os = "linux",
+            expect(clippy::useless_conversion, reason = "a mode is u16 on macOS")
+        )]
+        let inherited_umask = self.umask.bits().into();
         let [stdout, stderr] = match self.writing_ends() {
             Ok(ends) => ends,
             Err(error) => return self.spawn_failed(125, &format!("unable to open its streams: {error}")),
@@ -135,8 +140,8 @@ impl Pump {
             descriptors: vec![(self.stdin.as_fd(), 0), (stdout.as_fd(), 1), (stderr.as_fd(), 2)],
             directory: Some(&self.prepared.directory),
             identity: program.identity.as_ref(),
-            limits: &program.limits,
-            umask: program.umask,
+            limits: &self.limits,
+            umask: Some(program.umask.unwrap_or(inherited_umask)),
             nice: program.nice,
             session: true,
             detached: false,

@@ -66,6 +66,8 @@ pub(super) struct Mail {
     durable: Vec<[AtomicU64; 2]>,
     /// What the monitors report of themselves: label, key, value.
     reports: Mutex<Vec<(String, String, String)>>,
+    /// There was no room for a report: that is said once.
+    has_refused: AtomicBool,
     /// What the relay does, as one of the numbers above.
     relay_state: AtomicU8,
     page: Page,
@@ -81,6 +83,7 @@ impl Mail {
             ready: (0..monitor_count).map(|_| AtomicBool::new(false)).collect(),
             durable: (0..monitor_count).map(|_| Default::default()).collect(),
             reports: Mutex::default(),
+            has_refused: AtomicBool::new(false),
             relay_state: AtomicU8::new(BUSY),
             page,
         })
@@ -149,18 +152,47 @@ impl Mail {
         self.relay_state.load(Ordering::SeqCst) != UNWATCHED
     }
 
-    /// Shows a monitor's value in `status`; an empty one removes it.
+    /// Shows a monitor's value in `status`; an empty one removes it. If there is no room for it, the one before stays.
     pub(super) fn report(&self, label: &str, key: &str, value: &str) {
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        reports.retain(|(l, k, _)| (l.as_str(), k.as_str()) != (label, key));
+        let others = reports.iter().filter(|(l, k, _)| (l.as_str(), k.as_str()) != (label, key));
+        let mut all: Vec<_> = others.cloned().collect();
         if !value.is_empty() {
-            reports.push((label.to_owned(), key.to_owned(), value.to_owned()));
+            all.push((label.to_owned(), key.to_owned(), value.to_owned()));
         }
         let mut object = serde_json::Map::new();
-        for (label, key, value) in reports.iter() {
+        for (label, key, value) in &all {
             let monitor = object.entry(label.clone()).or_insert_with(|| serde_json::json!({}));
             monitor[key.as_str()] = serde_json::Value::String(value.clone());
         }
-        self.page.set_report(&serde_json::Value::Object(object).to_string());
+        if self.page.set_report(&serde_json::Value::Object(object).to_string()) {
+            *reports = all;
+        } else if !self.has_refused.swap(true, Ordering::SeqCst) {
+            let length = value.len();
+            log::warn!("monitor {label} reports {length} bytes as {key:?}, for which `status` has no room");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Snapshot;
+
+    #[test]
+    fn a_report_without_room_leaves_the_others_as_they_are() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(crate::sys::page::BYTES as u64).unwrap();
+        let page = Page::map(&file).unwrap();
+        page.initialise();
+        let mail = Mail::new(1, page).unwrap();
+        let shown = || Snapshot::of_file(&file).unwrap().report();
+        mail.report("log", "lines", "1");
+        mail.report("log", "text", &"x".repeat(3000));
+        assert_eq!(shown().unwrap(), r#"{"log":{"lines":"1"}}"#);
+        mail.report("log", "lines", "2");
+        assert_eq!(shown().unwrap(), r#"{"log":{"lines":"2"}}"#);
+        mail.report("log", "lines", "");
+        assert_eq!(shown().unwrap(), "{}");
     }
 }

@@ -321,11 +321,13 @@ impl Page {
         self.set_text(REASON, Word::ReasonLength, reason.as_bytes());
     }
 
-    /// What the monitors report of themselves, as JSON; left as it was if it does not fit.
-    pub(crate) fn set_report(self, json: &str) {
-        if json.len() <= REPORT.len() * 8 {
+    /// What the monitors report of themselves, as JSON; left as it was, and `false` returned, if it does not fit.
+    pub(crate) fn set_report(self, json: &str) -> bool {
+        let fits = json.len() <= REPORT.len() * 8;
+        if fits {
             self.set_text(REPORT, Word::ReportLength, json.as_bytes());
         }
+        fits
     }
 
     fn set_text(self, range: std::ops::Range<usize>, length: Word, text: &[u8]) {
