@@ -233,7 +233,10 @@ impl Daemon {
             memory::trim_stack();
         }
         if let Err(error) = poll(&mut fds, timeout) {
+            // This daemon ends like one that crashed, and the pump has a new one.
             log::error!("waiting for events: {error}");
+            self.status = Some(FAILED);
+            return;
         }
         drop(fds);
         self.take_stderr();

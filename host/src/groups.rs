@@ -249,9 +249,13 @@ pub(crate) fn pids_json(process: Value, monitor: Value, daemon: Value) -> Value 
 /// All groups of this user, by name.
 pub(crate) fn all() -> Result<Vec<Group>, GroupError> {
     let Some(runtime) = places::existing_runtime_directory()? else { return Ok(Vec::new()) };
-    let mut names: Vec<String> = std::fs::read_dir(&runtime)
-        .map(|entries| entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
-        .unwrap_or_default();
+    let entries = match std::fs::read_dir(&runtime) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(PlaceError::system("read", &runtime, error).into()),
+    };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.collect();
     names.sort_unstable();
     Ok(names.iter().filter_map(|name| Group::read(&runtime, name)).collect())
 }

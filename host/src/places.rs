@@ -64,7 +64,7 @@ impl PlaceError {
         }
     }
 
-    fn system(what: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(crate) fn system(what: &'static str, path: &Path, source: io::Error) -> Self {
         Self::System { what, path: path.to_owned(), source }
     }
 }

@@ -17,6 +17,9 @@ pub enum PrivilegeError {
     /// There is no such group.
     #[error("group {0}: there is no such group")]
     UnknownGroup(String),
+    /// The system does not say which groups the user is in.
+    #[error("user {0}: unable to find the user's groups")]
+    Groups(String, #[source] nix::errno::Errno),
     /// Only root may become somebody else.
     #[error("user {0}: only root may run a program as somebody else")]
     NotRoot(String),
@@ -74,11 +77,19 @@ impl Privileges {
             let shown = self.user.clone().or_else(|| self.group.clone()).unwrap_or_default();
             return if is_own { Ok(None) } else { Err(PrivilegeError::NotRoot(shown)) };
         }
-        let name = name.and_then(|name| CString::new(name).ok());
-        let groups = name.and_then(|name| getgrouplist(&name, gid).ok()).unwrap_or_else(|| vec![gid]);
+        // A number without a name is in no other group.
+        let groups = match name {
+            Some(name) => groups_of(&name, gid).map_err(|error| PrivilegeError::Groups(name, error))?,
+            None => vec![gid],
+        };
         let groups = groups.into_iter().map(Gid::as_raw).collect();
         Ok(Some(Identity { uid: uid.as_raw(), gid: gid.as_raw(), groups }))
     }
+}
+
+fn groups_of(name: &str, gid: Gid) -> nix::Result<Vec<Gid>> {
+    let name = CString::new(name).map_err(|_| nix::errno::Errno::EINVAL)?;
+    getgrouplist(&name, gid)
 }
 
 fn find_user(text: &str) -> Result<(Uid, Gid, Option<String>), PrivilegeError> {

@@ -347,7 +347,9 @@ impl Pump {
             self.group.start(Role::Daemon, Extra { descriptors, detached: true, ..Extra::default() })
         });
         if let Err(error) = result {
-            log::error!("unable to start a new daemon: {error}");
+            let text = format!("the daemon died, and a new one could not be started: {error}");
+            log::error!("{text}");
+            page.set_reason(&text);
         }
     }
 
