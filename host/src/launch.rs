@@ -1,4 +1,4 @@
-//! What a group was started with: fixed for its life, and handed from role to role by an inherited descriptor.
+//! What a group was started with: fixed until a reload, and handed from role to role by an inherited descriptor.
 //!
 //! Nothing of it travels in arguments or in the environment, which others can read or inherit.
 

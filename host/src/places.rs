@@ -302,7 +302,7 @@ impl GroupFiles {
         fs::rename(self.directory.join(NEW_FACTS), self.directory.join(FACTS))
     }
 
-    /// Reads what does not change in the life of the group.
+    /// Reads what changes in the life of the group at a reload only.
     pub(crate) fn read_facts(&self) -> Option<Facts> {
         serde_json::from_slice(&fs::read(self.directory.join(FACTS)).ok()?).ok()
     }
@@ -343,7 +343,7 @@ pub(crate) fn last_line(bytes: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(line.trim_ascii()).into_owned())
 }
 
-/// What `list` and `status` say of a group that does not change in its life.
+/// What `list` and `status` say of a group that changes in its life at a reload only.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Facts {
     pub(crate) strategy: String,

@@ -100,11 +100,20 @@ fn key_of(variable: &[u8]) -> &[u8] {
     &variable[..end]
 }
 
+/// More than any environment that the system takes.
+const MOST_OF_ENV_FILE: u64 = 4 << 20;
+
 /// Reads a file of `KEY=VALUE` lines.
 pub(crate) fn read_env_file(path: &Path) -> Result<Vec<(Bytes, Bytes)>, ProgramError> {
     let invalid = |why| ProgramError::Invalid { what: "the environment file", why };
     let shown = path.display();
-    let bytes = std::fs::read(path).map_err(|error| invalid(format!("{shown}: {error}")))?;
+    let mut bytes = Vec::new();
+    let file =
+        std::fs::File::open(path).and_then(|file| file.take(MOST_OF_ENV_FILE + 1).read_to_end(&mut bytes));
+    file.map_err(|error| invalid(format!("{shown}: {error}")))?;
+    if bytes.len() as u64 > MOST_OF_ENV_FILE {
+        return Err(invalid(format!("{shown}: it is larger than 4 MiB")));
+    }
     let mut variables = Vec::new();
     for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let line = line.trim_ascii();
@@ -309,6 +318,12 @@ mod tests {
         assert!(error.to_string().contains("/nonexistent/interpreter is missing"), "{error}");
         std::fs::write(&script, "echo hello\n").unwrap();
         assert_eq!(verify(&program(name), &Strings::default()).unwrap_err().status(), 126);
+    }
+
+    #[test]
+    fn an_environment_file_without_end_is_refused() {
+        let error = read_env_file(Path::new("/dev/zero")).unwrap_err();
+        assert!(error.to_string().contains("larger than 4 MiB"), "{error}");
     }
 
     #[test]

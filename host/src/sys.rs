@@ -1,7 +1,8 @@
 //! The only place that talks to the operating system: descriptors, processes, signals, clocks, sockets.
 //!
 //! What is Linux-only sits beside a portable path for macOS; the feature `portable` compiles that path on Linux
-//! too. Nothing here knows what a group is.
+//! too. Nothing here knows what a group is; of the rest of the program it knows the types in which `launch` says who and
+//! with which limits a program is to be.
 
 pub(crate) mod arguments;
 pub(crate) mod arrivals;

@@ -36,7 +36,7 @@ impl Daemon {
             (self.stderr.0.as_fd(), number::CRASH),
             (message.as_fd(), number::MESSAGE),
         ];
-        // So that the parent has its answer even if this daemon dies before it can pass it on.
+        // The pump answers the parent itself: this daemon may die before it could.
         descriptors.extend(self.parent.as_ref().map(|parent| (parent.as_fd(), number::PARENT)));
         descriptors.extend(watch);
         let own;
