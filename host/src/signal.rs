@@ -10,6 +10,11 @@ pub(crate) fn name(number: i32) -> String {
     }
 }
 
+/// Tells whether a signal that has a name has this number.
+pub(crate) fn exists(number: i32) -> bool {
+    Signal::try_from(number).is_ok()
+}
+
 /// Reads a signal: `TERM`, `SIGTERM`, `term` or `15`.
 pub(crate) fn parse(text: &str) -> Result<i32, String> {
     let number = match text.parse::<i32>() {

@@ -260,13 +260,14 @@ impl Start {
         self
     }
 
-    /// Sets the file mode creation mask of the process.
+    /// Sets the file mode creation mask of the process: up to `0o777`, else the start is refused
+    /// ([`StartError::Usage`]).
     pub fn umask(mut self, mask: u32) -> Self {
-        self.program.umask = Some(mask & 0o777);
+        self.program.umask = Some(mask);
         self
     }
 
-    /// Sets the priority of the process, from -20 to 19.
+    /// Sets the priority of the process: from -20 to 19, else the start is refused ([`StartError::Usage`]).
     pub fn nice(mut self, nice: i32) -> Self {
         self.program.nice = Some(nice);
         self
@@ -291,7 +292,8 @@ impl Start {
         self
     }
 
-    /// Chooses the signal (its number) and the patience of a polite stop; default: SIGTERM and 10 s.
+    /// Chooses the signal (its number) and the patience of a polite stop; default: SIGTERM and 10 s. With a number that
+    /// no signal has the start is refused ([`StartError::Usage`]).
     pub fn stop(mut self, signal: i32, timeout: Duration) -> Self {
         self.policy.stop_signal = signal;
         self.policy.stop_timeout = timeout;
@@ -469,5 +471,18 @@ mod tests {
         assert_eq!(default_name(b"/usr/bin/my server!"), "my_server_");
         assert_eq!(default_name(b"./.hidden"), "_hidden");
         assert_eq!(default_name(b"-x"), "_x");
+    }
+
+    #[test]
+    fn numbers_that_no_command_line_could_hold_are_refused() {
+        let start = || Start::new("x");
+        let second = Duration::from_secs(1);
+        for good in [start(), start().umask(0o777), start().nice(-20), start().stop(libc::SIGINT, second)] {
+            assert!(verifying::judge_numbers(&good).is_ok(), "{good:?}");
+        }
+        let bad = [start().umask(0o1000), start().nice(20), start().nice(-21)];
+        for bad in bad.into_iter().chain([0, -1, 1000].map(|signal| start().stop(signal, second))) {
+            assert_eq!(verifying::judge_numbers(&bad).unwrap_err().status(), 2, "{bad:?}");
+        }
     }
 }

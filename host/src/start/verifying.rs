@@ -8,6 +8,7 @@ use crate::loader::{CheckContext, CheckError, Checking, Judging, Leftovers, Sear
 use crate::options::{OptionError, RawOption};
 use crate::program;
 use crate::role::Early;
+use crate::signal;
 use crate::strings::Strings;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -96,6 +97,7 @@ impl Loading {
         }
         start.program.caller_directory = caller.clone().into_os_string().into_vec();
         start.program.directory = directory.into_os_string().into_vec();
+        judge_numbers(&start)?;
         let inherited = program::caller_environment();
         start.privileges.apply(&mut start.program)?;
         let environment = program::environment(&start.program, &inherited);
@@ -116,6 +118,19 @@ impl Loading {
         let (checking, wanted) = checking?;
         let group = Verified { launch, relay: start.relay, executable, inherited, spool };
         Ok(Judged { group, checking, wanted, settings, caller })
+    }
+}
+
+/// Judges the numbers that a program may have set: those of a command line are right.
+pub(super) fn judge_numbers(start: &Start) -> Result<(), StartError> {
+    let refuse = |what: String, why: &str| Err(StartError::Usage { what, why: format!("it must be {why}") });
+    match (start.program.umask, start.program.nice, start.policy.stop_signal) {
+        (Some(mask), ..) if mask > 0o777 => refuse(format!("umask {mask:o}"), "an octal number up to 777"),
+        (_, Some(nice), _) if !(-20..=19).contains(&nice) => refuse(format!("nice {nice}"), "from -20 to 19"),
+        (.., number) if !signal::exists(number) => {
+            refuse(format!("stop signal {number}"), "the number of a signal")
+        }
+        _ => Ok(()),
     }
 }
 
