@@ -125,7 +125,7 @@ impl Daemon {
             None => None,
         };
         let predecessor = group.take(number::PREDECESSOR);
-        if group.page.executed() {
+        if group.page.group_started() {
             // Another one was the daemon before.
             crate::notify::tell_manager(&format!("MAINPID={}", nix::unistd::getpid()));
         }
@@ -134,8 +134,8 @@ impl Daemon {
         let (life, actions, stderr, pump) = match Found::take(&mut group)? {
             Some(Found { pump, stderr }) => (Life::renewed(policy.clone()), Vec::new(), stderr, Some(pump)),
             None => {
-                let executed = group.page.executed();
-                let (life, actions) = Life::new(policy.clone(), executed, predecessor.is_some());
+                let group_started = group.page.group_started();
+                let (life, actions) = Life::new(policy.clone(), group_started, predecessor.is_some());
                 (life, actions, attempt("make a pipe", fd::pipe())?, None)
             }
         };

@@ -85,7 +85,7 @@ impl Group {
         let files = GroupFiles::of(runtime, name);
         let snapshot = Snapshot::read(&files.page())?;
         // A start that is under way or was killed on the way is no group yet.
-        if !snapshot.executed() && !snapshot.has_roles() {
+        if !snapshot.group_started() && !snapshot.has_roles() {
             return None;
         }
         let facts = files.read_facts()?;
@@ -192,7 +192,7 @@ impl Group {
             return noted;
         }
         let page = &self.snapshot;
-        let is_gone = page.executed() && !page.has_roles() && !page.is_noted_as_failed();
+        let is_gone = page.group_started() && !page.has_roles() && !page.is_noted_as_failed();
         if self.facts.strategy != Strategy::Unattached.name() || !is_gone {
             return Value::Null;
         }

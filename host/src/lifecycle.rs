@@ -52,7 +52,7 @@ pub(crate) struct Lifecycle {
     /// The process was executed at least once in the life of the group.
     executed: bool,
     /// The start of the group has succeeded.
-    there: bool,
+    group_started: bool,
     /// The process has still to say that it is ready.
     unready: bool,
     /// The process ended and is not to be respawned by itself, and nobody has asked for it since.
@@ -80,7 +80,7 @@ impl Lifecycle {
     /// Begins a pump's life with what the one before it left.
     pub(crate) fn new(policy: Policy, strategy: Strategy, inherited: Inherited) -> (Self, Vec<Action>) {
         let setup_timeout = policy.setup_timeout;
-        let Inherited { executed, held, unstable, kept, stop_wanted, restart_wanted } = inherited;
+        let Inherited { group_started, held, unstable, kept, stop_wanted, restart_wanted } = inherited;
         let goal = match (stop_wanted, kept && restart_wanted) {
             (true, _) => Goal::Shutdown,
             (false, true) => Goal::Restart,
@@ -91,8 +91,8 @@ impl Lifecycle {
             strategy,
             phase: Phase::Preparing,
             goal,
-            executed,
-            there: executed,
+            executed: group_started,
+            group_started,
             unready: false,
             held,
             kept,
@@ -195,7 +195,7 @@ impl Lifecycle {
         }
         self.relay_held = true;
         out.push(Action::Disarm(Timer::Setup));
-        if self.policy.keeps() && self.there {
+        if self.policy.keeps() && self.group_started {
             out.push(Action::ReportReady);
         }
         if self.kept {
@@ -269,7 +269,7 @@ impl Lifecycle {
             return;
         }
         self.unready = false;
-        self.there = true;
+        self.group_started = true;
         out.push(Action::Disarm(Timer::Ready));
         out.push(Action::State(State::Running));
         out.push(Action::ReportStarted);
@@ -277,7 +277,7 @@ impl Lifecycle {
 
     /// The process was not ready in time: at a start that is a failure, at a respawn an unstable death.
     fn not_ready(&mut self, out: &mut Vec<Action>) {
-        if self.there { self.end_process(out) } else { self.pursue(Goal::Fail, out) }
+        if self.group_started { self.end_process(out) } else { self.pursue(Goal::Fail, out) }
     }
 
     fn spawn_failed(&mut self, out: &mut Vec<Action>) {
@@ -305,7 +305,7 @@ impl Lifecycle {
         if std::mem::replace(&mut self.unready, false) {
             out.push(Action::Disarm(Timer::Ready));
             self.last.0 = Duration::ZERO;
-            if !self.there && self.goal == Goal::Policy {
+            if !self.group_started && self.goal == Goal::Policy {
                 self.goal = Goal::Fail;
             }
         }
@@ -447,7 +447,7 @@ impl Lifecycle {
     }
 
     fn yield_asked(&mut self, out: &mut Vec<Action>) {
-        if !self.policy.keeps() || !self.there || self.goal >= Goal::HandOver {
+        if !self.policy.keeps() || !self.group_started || self.goal >= Goal::HandOver {
             return;
         }
         self.yields = true;
@@ -544,21 +544,25 @@ impl Lifecycle {
 
     fn daemon_died(&mut self, out: &mut Vec<Action>) {
         self.daemon_gone = true;
-        if self.policy.keeps() && self.there && self.goal < Goal::HandOver {
+        if self.policy.keeps() && self.group_started && self.goal < Goal::HandOver {
             return out.push(Action::BecomeDaemon);
         }
         if matches!(self.phase, Phase::Yielding | Phase::StandingBy) {
             return self.end_alone(out);
         }
         // Before the group is there, a start fails with its daemon: a new one would know no parent.
-        self.pursue(if self.there { Goal::HandOver } else { Goal::Fail }, out);
+        self.pursue(if self.group_started { Goal::HandOver } else { Goal::Fail }, out);
     }
 
     /// The next pump can end the group as well, and deliver what this one cannot any more.
     fn has_heir(&self) -> bool {
         let unfinished =
             self.kept || matches!(self.phase, Phase::Running | Phase::Ending | Phase::Delivering);
-        self.policy.keeps() && self.there && self.goal == Goal::Shutdown && !self.daemon_gone && unfinished
+        self.policy.keeps()
+            && self.group_started
+            && self.goal == Goal::Shutdown
+            && !self.daemon_gone
+            && unfinished
     }
 
     fn hook_failed(&mut self, out: &mut Vec<Action>) {
@@ -627,9 +631,9 @@ impl Lifecycle {
                 out.push(Action::StartDaemon);
                 self.go(Outcome::HandedOver, out);
             }
-            Goal::Fail if self.there => self.go(Outcome::Failed, out),
-            Goal::GiveUp if self.there => self.go(Outcome::GaveUp, out),
-            Goal::Shutdown if self.there => self.go(Outcome::Ended, out),
+            Goal::Fail if self.group_started => self.go(Outcome::Failed, out),
+            Goal::GiveUp if self.group_started => self.go(Outcome::GaveUp, out),
+            Goal::Shutdown if self.group_started => self.go(Outcome::Ended, out),
             Goal::Policy | Goal::Restart | Goal::Fail | Goal::GiveUp | Goal::Shutdown => {
                 self.go(Outcome::StartFailed, out)
             }

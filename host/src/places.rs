@@ -464,7 +464,7 @@ fn lock(files: &GroupFiles, name: &str, is_new: &mut bool) -> Result<File, Place
             Err(TryLockError::WouldBlock) => {
                 let name = || name.to_owned();
                 // A start whose monitors are being checked has roles already, and may come to nothing.
-                let is_group = |page: &Snapshot| page.executed() || files.directory.join(FACTS).exists();
+                let is_group = |page: &Snapshot| page.group_started() || files.directory.join(FACTS).exists();
                 if Snapshot::read(&files.page()).is_some_and(|page| page.has_roles() && is_group(&page)) {
                     return Err(PlaceError::InUse { name: name() });
                 }

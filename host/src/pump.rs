@@ -377,7 +377,7 @@ impl Pump {
         self.note_exit(exit);
         self.dead = Some(exit);
         log::info!("process {} ended: {exit:?}", started.pid);
-        if self.ear.is_some() && !self.group.page.executed() {
+        if self.ear.is_some() && !self.group.page.group_started() {
             let text = "the program ended before it said READY=1".to_owned();
             self.failure.get_or_insert((FAILED, text, None));
         }

@@ -52,7 +52,7 @@ enum Word {
     /// Bytes missing before the message of the next `setup`.
     MessageCut,
     /// 1 once the start of the group has succeeded.
-    Executed,
+    GroupStarted,
     /// 1 when the process ended and is not to be respawned.
     Held,
     /// 1 once SIGKILL was needed to end the group.

@@ -146,7 +146,7 @@ pub(crate) enum Action {
 pub(crate) struct Life {
     policy: Policy,
     phase: Phase,
-    executed: bool,
+    group_started: bool,
     ending: bool,
     failed: bool,
     unstable: u32,
@@ -159,13 +159,14 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    /// Begins a daemon's life: `executed`: the process ran before; `succeeding`: a pump executed this daemon.
-    pub(crate) fn new(policy: Policy, executed: bool, succeeding: bool) -> (Self, Vec<Action>) {
+    /// Begins a daemon's life. `group_started`: the group's start has succeeded; `succeeding`: a pump executed this
+    /// daemon.
+    pub(crate) fn new(policy: Policy, group_started: bool, succeeding: bool) -> (Self, Vec<Action>) {
         let phase = if succeeding { Phase::Succeeding } else { Phase::Up };
         let life = Self {
             policy,
             phase,
-            executed,
+            group_started,
             ending: false,
             failed: false,
             unstable: 0,
@@ -233,7 +234,7 @@ impl Life {
                     self.spawn(out)
                 }
             }
-            Event::Started => self.executed = true,
+            Event::Started => self.group_started = true,
             Event::PumpEnds => self.ending = true,
             Event::PumpGivesUp => {
                 self.ending = true;
@@ -291,7 +292,8 @@ impl Life {
     }
 
     fn reload_asked(&mut self, out: &mut Vec<Action>) {
-        let is_possible = self.policy.keeps() && self.executed && !self.ending && self.reload == Reload::None;
+        let is_possible =
+            self.policy.keeps() && self.group_started && !self.ending && self.reload == Reload::None;
         match self.phase {
             Phase::Up if is_possible => {
                 self.reload = Reload::Yielding;
@@ -357,7 +359,7 @@ impl Life {
         if self.reload_goes_on(out) {
             return;
         }
-        if !self.policy.keeps() || !self.executed || self.failed {
+        if !self.policy.keeps() || !self.group_started || self.failed {
             self.sweep(out)
         } else if !self.ending {
             self.go_on(out)
@@ -378,7 +380,7 @@ impl Life {
 
     fn swept(&mut self, out: &mut Vec<Action>) {
         out.push(Action::Disarm(Timer::Stop));
-        if !self.executed {
+        if !self.group_started {
             return self.go(Outcome::StartFailed, out);
         }
         if self.ending {

@@ -119,7 +119,7 @@ impl Daemon {
         let monitors = self.monitors();
         let delivery = page.delivery();
         let has_left = delivery.verdict() == Verdict::Other && exit.code == Some(0);
-        if !page.executed() || has_left || self.reason.is_some() {
+        if !page.group_started() || has_left || self.reason.is_some() {
             return;
         }
         let label = |index: usize| crash::label_of(monitors, index);

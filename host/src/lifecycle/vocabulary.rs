@@ -7,7 +7,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Inherited {
     /// The start of the group has succeeded.
-    pub(crate) executed: bool,
+    pub(crate) group_started: bool,
     /// The process ended and is not to be respawned by itself.
     pub(crate) held: bool,
     /// Unstable deaths in a row.

@@ -60,7 +60,7 @@ impl Pump {
         page.complete(Member::Launcher);
         page.complete(Member::Pump);
         let inherited = Inherited {
-            executed: page.executed(),
+            group_started: page.group_started(),
             held: page.held(),
             unstable: page.unstable(),
             kept: kept.is_some(),
@@ -106,7 +106,7 @@ impl Pump {
             dead: None,
             ending,
             events: VecDeque::new(),
-            executed: page.executed(),
+            executed: page.group_started(),
             reported: false,
             births: Births::default(),
             restarting: Vec::new(),
@@ -182,7 +182,7 @@ impl Kept {
         let watch = group.process.as_ref().and_then(|watch| watch.try_clone().ok());
         let page = group.page;
         let pid = page.pids().process;
-        if !group.launch.policy.keeps() || !page.executed() || pid == 0 {
+        if !group.launch.policy.keeps() || !page.group_started() || pid == 0 {
             return None;
         }
         let ran = Duration::from_nanos(clock::monotonic_ns().saturating_sub(page.since_monotonic_ns()));

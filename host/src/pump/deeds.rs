@@ -213,7 +213,7 @@ impl Pump {
 
     pub(super) fn report_started(&mut self) {
         let Some(started) = self.process else { return };
-        self.group.page.set_there();
+        self.group.page.set_group_started();
         // Once: a respawn is not to wake a daemon that has nothing to do about it.
         if !std::mem::replace(&mut self.reported, true) {
             self.report_first(started.pid);
@@ -272,7 +272,7 @@ impl Pump {
     /// Nobody knows how a daemon died, for nobody is its parent.
     pub(super) fn note_daemons_death(&mut self) {
         let page = self.group.page;
-        if !page.executed() || self.lifecycle.is_ending() {
+        if !page.group_started() || self.lifecycle.is_ending() {
             return;
         }
         let moment = Moment { in_hook: None, ..page.delivery().moment() };

@@ -200,8 +200,8 @@ impl Page {
     }
 
     /// Notes that the start of the group has succeeded.
-    pub(crate) fn set_there(self) {
-        self.set(Word::Executed, 1);
+    pub(crate) fn set_group_started(self) {
+        self.set(Word::GroupStarted, 1);
     }
 
     /// How many times the process was respawned.
@@ -209,9 +209,9 @@ impl Page {
         self.get(Word::Restarts)
     }
 
-    /// Whether the process was ever executed.
-    pub(crate) fn executed(self) -> bool {
-        self.get(Word::Executed) == 1
+    /// Whether the start of the group has succeeded.
+    pub(crate) fn group_started(self) -> bool {
+        self.get(Word::GroupStarted) == 1
     }
 
     /// Notes how the process ended.

@@ -85,9 +85,9 @@ impl Snapshot {
         }
     }
 
-    /// Whether the process was ever executed.
-    pub(crate) fn executed(&self) -> bool {
-        self.get(Word::Executed) == 1
+    /// Whether the start of the group has succeeded.
+    pub(crate) fn group_started(&self) -> bool {
+        self.get(Word::GroupStarted) == 1
     }
 
     /// Whether SIGKILL was needed.

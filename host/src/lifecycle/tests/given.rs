@@ -121,7 +121,7 @@ impl Rules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Beginning {
     pub(super) rules: Rules,
-    pub(super) executed: bool,
+    pub(super) group_started: bool,
     pub(super) held: bool,
     /// What an earlier pump has left of the process.
     pub(super) process: Process,
@@ -138,10 +138,10 @@ impl Beginning {
             Rules { strategy, restart, says_ready, gives_up, keeps, reloads }
         };
         let begin = |rules| {
-            let (executed, held, stop_wanted, restart_wanted) = (false, false, false, false);
-            Self { rules, executed, held, process: Process::None, stop_wanted, restart_wanted }
+            let (group_started, held, stop_wanted, restart_wanted) = (false, false, false, false);
+            Self { rules, group_started, held, process: Process::None, stop_wanted, restart_wanted }
         };
-        let next = |rules| Self { executed: true, ..begin(rules) };
+        let next = |rules| Self { group_started: true, ..begin(rules) };
         let mut all = vec![
             begin(rules(Unattached, Restart::OnFailure)),
             begin(rules(Development, Restart::OnFailure)),
@@ -175,9 +175,9 @@ impl Beginning {
 
     /// The machine, with what the driver would give it.
     pub(super) fn machine(self) -> (Lifecycle, Vec<Action>) {
-        let Self { rules, executed, held, process, stop_wanted, restart_wanted } = self;
+        let Self { rules, group_started, held, process, stop_wanted, restart_wanted } = self;
         let kept = process != Process::None;
-        let inherited = Inherited { executed, held, unstable: 0, kept, stop_wanted, restart_wanted };
+        let inherited = Inherited { group_started, held, unstable: 0, kept, stop_wanted, restart_wanted };
         Lifecycle::new(rules.policy(), rules.strategy, inherited)
     }
 }

@@ -226,7 +226,7 @@ fn a_pump_that_is_to_make_way_for_another_one_has_left_soon_however_relay_and_pr
 #[test]
 fn a_pump_whose_daemon_dies_is_the_daemon_at_once_and_the_process_knows_nothing() {
     let there = |machine: &Lifecycle, world: &World| {
-        world.rules.keeps && world.there && goes_on(machine, world) && world.has_daemon()
+        world.rules.keeps && world.group_started && goes_on(machine, world) && world.has_daemon()
     };
     leads(KIND, Some(Occurrence::DaemonDies), there, |machine, world| {
         world.became && machine.phase() != Phase::Over
@@ -242,10 +242,10 @@ fn sigterm_to_a_pump_alone_kills_it_and_sigterm_to_its_daemon_too_ends_the_group
     leads(KIND, None, told, |machine, world| {
         // A start that fails meanwhile may be faster.
         matches!(world.left, Some(Outcome::Killed | Outcome::GaveUp | Outcome::Yielded))
-            || (machine.phase() == Phase::Over && !world.there)
+            || (machine.phase() == Phase::Over && !world.group_started)
     });
     leads(KIND, Some(Occurrence::DaemonGetsTerm), told, |_, world| {
         let ended = matches!(world.left, Some(Outcome::Ended | Outcome::GaveUp | Outcome::Yielded));
-        if world.there { ended } else { world.left == Some(Outcome::StartFailed) }
+        if world.group_started { ended } else { world.left == Some(Outcome::StartFailed) }
     });
 }

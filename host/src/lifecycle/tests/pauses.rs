@@ -16,9 +16,9 @@ struct Story {
 }
 
 impl Story {
-    fn begin(policy: Policy, strategy: Strategy, executed: bool, held: bool) -> Self {
+    fn begin(policy: Policy, strategy: Strategy, group_started: bool, held: bool) -> Self {
         let (machine, last) =
-            Lifecycle::new(policy, strategy, Inherited { executed, held, ..Inherited::default() });
+            Lifecycle::new(policy, strategy, Inherited { group_started, held, ..Inherited::default() });
         Self { machine, last }
     }
 
@@ -266,7 +266,7 @@ fn a_process_that_ends_for_good_while_its_pump_is_told_to_die_stays_stopped() {
 
 #[test]
 fn a_restart_of_a_process_that_was_kept_is_reported_when_the_new_one_runs() {
-    let kept = Inherited { executed: true, kept: true, ..Inherited::default() };
+    let kept = Inherited { group_started: true, kept: true, ..Inherited::default() };
     let wanted = Story::after(keep(), Inherited { restart_wanted: true, ..kept });
     for story in [wanted, Story::after(keep(), kept).tell(Event::RestartAsked)] {
         let story = story.tell(Event::MonitorsReady);
@@ -279,7 +279,7 @@ fn a_restart_of_a_process_that_was_kept_is_reported_when_the_new_one_runs() {
 
 #[test]
 fn a_process_of_whose_end_the_pump_before_had_decided_is_not_judged_again() {
-    let dead = Inherited { executed: true, kept: true, held: true, ..Inherited::default() };
+    let dead = Inherited { group_started: true, kept: true, held: true, ..Inherited::default() };
     let story = Story::after(Policy { restart: Restart::OnFailure, ..keep() }, dead);
     // Nobody knows any more that it was a success.
     let story = story.tell(Event::MonitorsReady).dies(MOMENT, false, 0);
@@ -290,7 +290,7 @@ fn a_process_of_whose_end_the_pump_before_had_decided_is_not_judged_again() {
 fn a_stop_that_only_a_pump_had_heard_that_died_is_told_to_the_daemon_by_the_next_one() {
     let story = Story::after(
         keep(),
-        Inherited { executed: true, kept: true, stop_wanted: true, ..Inherited::default() },
+        Inherited { group_started: true, kept: true, stop_wanted: true, ..Inherited::default() },
     );
     assert!(story.last.contains(&Action::AnnounceEnd), "{:?}", story.last);
     // Monitors that hang do not hold it up for as long as at a start.

@@ -61,7 +61,7 @@ pub(super) struct World {
     clearing_known: bool,
     executed: bool,
     /// The start has succeeded.
-    pub(super) there: bool,
+    pub(super) group_started: bool,
     start_reported: bool,
     exec_failed: bool,
     spawn_told: bool,
@@ -97,7 +97,7 @@ pub(super) struct World {
 impl World {
     /// The machine and the world at the beginning.
     pub(super) fn begin(beginning: Beginning) -> (Lifecycle, Self) {
-        let Beginning { rules, executed, held, process, stop_wanted, restart_wanted } = beginning;
+        let Beginning { rules, group_started, held, process, stop_wanted, restart_wanted } = beginning;
         let (machine, actions) = beginning.machine();
         let kept = process != Process::None;
         let mut world = Self {
@@ -119,8 +119,8 @@ impl World {
             kills: 0,
             daemon_dead: rules.strategy != Strategy::Daemon,
             clearing_known: false,
-            executed,
-            there: executed,
+            executed: group_started,
+            group_started,
             start_reported: false,
             exec_failed: false,
             // The relay tells it of a kept process, to those who do not know, before it is ready.
@@ -193,7 +193,9 @@ impl World {
         if !self.daemon_dead {
             all.extend([Occurrence::DaemonDies, Occurrence::DaemonGetsTerm]);
             all.extend(self.stands_by.then_some(Occurrence::Dismiss));
-            all.extend((self.rules.reloads && self.there && !self.yields).then_some(Occurrence::Yield));
+            all.extend(
+                (self.rules.reloads && self.group_started && !self.yields).then_some(Occurrence::Yield),
+            );
         }
         all
     }
@@ -352,7 +354,7 @@ impl World {
             Event::SpawnFailed => self.exec_failed = self.executed,
             Event::ProcessDied { .. } => {
                 let goes_with_daemon = if self.rules.keeps { self.not_replaced } else { self.daemon_death };
-                self.silent = goes_with_daemon && !self.shutdown && self.there;
+                self.silent = goes_with_daemon && !self.shutdown && self.group_started;
             }
             Event::Terminated => self.terminated = true,
             Event::DaemonTerminated => self.daemon_terminated = true,
@@ -407,7 +409,7 @@ impl World {
                 // Who has asked for another process, or for none, is not to take the old one for it.
                 require(!self.kept || !(self.restart || self.shutdown), Promise::StartReportedOnce);
                 self.start_reported = true;
-                self.there = true;
+                self.group_started = true;
             }
             Action::TellExited => {
                 let of_process = self.process == Process::Dead && self.spawn_told && !self.exit_told;
@@ -458,7 +460,7 @@ impl World {
                 self.give(Job::Finish);
             }
             Action::BecomeDaemon => {
-                let may = self.rules.keeps && self.there && self.daemon_death;
+                let may = self.rules.keeps && self.group_started && self.daemon_death;
                 require(may && !self.shutdown && !self.not_replaced, Promise::BecomesDaemonOnce);
                 if luck.becomes {
                     self.became = true;
@@ -521,12 +523,12 @@ impl World {
             Process::Alive => true,
             Process::Dead => !(self.exit_told && self.delivered),
         };
-        let has_heir = self.rules.keeps && self.there && unfinished;
+        let has_heir = self.rules.keeps && self.group_started && unfinished;
         let gives_up_ending = outcome == Outcome::Crashed && self.shutdown;
         require(!gives_up_ending || has_heir, Promise::LeavesSomethingToFinish);
         let replaces = self.daemon_death && !self.shutdown && outcome != Outcome::GaveUp;
         let handed_over = outcome == Outcome::HandedOver;
-        if self.there {
+        if self.group_started {
             require(replaces == handed_over, Promise::DaemonIsReplaced);
         } else {
             require(!handed_over, Promise::NobodyReplacedBeforeTheStart);
@@ -546,14 +548,14 @@ impl World {
 
     /// The next pump can go on where a hook of this one fails.
     pub(super) fn has_heir(&self) -> bool {
-        self.rules.keeps && self.there && !self.daemon_death && !self.hung
+        self.rules.keeps && self.group_started && !self.daemon_death && !self.hung
     }
 
     /// With `keep`: somebody wants the end of the process, or it is dead.
     fn may_end_the_process(&self) -> bool {
         let dead = self.process == Process::None || self.process == Process::Dead && !self.unseen;
         let asked = self.shutdown || self.restart || self.late;
-        !self.rules.keeps || !self.there || dead || asked || self.not_replaced
+        !self.rules.keeps || !self.group_started || dead || asked || self.not_replaced
     }
 
     /// The machine hands on to the next pump, which may have to come at any moment, what is wanted.

@@ -86,7 +86,7 @@ struct Process {
 /// What the roles leave to each other on the state page.
 #[derive(Debug, Default)]
 struct Page {
-    executed: bool,
+    group_started: bool,
     unstable: u32,
     held: bool,
     process: Option<u32>,
@@ -162,7 +162,7 @@ impl Group {
     }
 
     fn start_daemon(&mut self, predecessor: bool) {
-        let (life, actions) = Life::new(self.policy(), self.page.executed, predecessor);
+        let (life, actions) = Life::new(self.policy(), self.page.group_started, predecessor);
         let mut queue = VecDeque::new();
         if self.page.stop_wanted {
             queue.push_back(life::Event::PumpEnds);
@@ -175,12 +175,12 @@ impl Group {
         assert!(self.pump.is_none(), "a second pump: {self:#?}");
         assert!(self.rules.keeps || self.process.is_none(), "a process is left: {self:#?}");
         self.pumps += 1;
-        let kept = self.rules.keeps && self.page.executed && self.page.process.is_some();
+        let kept = self.rules.keeps && self.page.group_started && self.page.process.is_some();
         let (machine, actions) = Lifecycle::new(
             self.policy(),
             Strategy::Daemon,
             Inherited {
-                executed: self.page.executed,
+                group_started: self.page.group_started,
                 held: self.page.held,
                 unstable: self.page.unstable,
                 kept,
@@ -236,7 +236,7 @@ impl Group {
                     daemon.sweeping = true;
                     self.standby = None;
                     // A group that gives up ends.
-                    self.may_end |= daemon.life.is_ending() || !self.page.executed;
+                    self.may_end |= daemon.life.is_ending() || !self.page.group_started;
                     self.ask_process();
                 }
                 Action::Kill => self.kill_process(),
@@ -272,7 +272,7 @@ impl Group {
                     self.page.process = Some(self.processes);
                 }
                 Action::ReportStarted => {
-                    self.page.executed = true;
+                    self.page.group_started = true;
                     self.tell_daemon(life::Event::Started);
                 }
                 Action::ReportReady => self.tell_daemon(life::Event::PumpReady),
@@ -525,7 +525,7 @@ impl Group {
     fn relay_works(&mut self) {
         use lifecycle::Event;
         let percent = if self.trial { self.rules.broken_reloads } else { self.rules.failing_hooks };
-        let fails = self.page.executed && self.chance(100) < percent;
+        let fails = self.page.group_started && self.chance(100) < percent;
         let Some(pump) = &mut self.pump else { return };
         let Some(job) = pump.jobs.pop_front() else { return };
         self.history.push(format!("relay: {job:?}{}", if fails { " fails" } else { "" }));
@@ -657,7 +657,7 @@ impl Group {
 
     /// The start has succeeded.
     pub(super) fn is_there(&self) -> bool {
-        self.page.executed
+        self.page.group_started
     }
 
     /// Whoever comes knows that the end of the group is wanted.

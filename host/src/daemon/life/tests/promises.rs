@@ -173,7 +173,7 @@ fn a_stop_ends_the_group_whatever_the_daemon_is_doing() {
 
 #[test]
 fn a_pump_that_died_is_replaced_soon_once_the_process_had_run() {
-    let dead = |_: &Life, world: &World| world.executed && !world.shutdown && !world.has_pump();
+    let dead = |_: &Life, world: &World| world.group_started && !world.shutdown && !world.has_pump();
     leads(dead, None, |machine, world| {
         let by_signal = world.terminated && matches!(world.left, Some(Outcome::Ended | Outcome::Killed));
         let gave_up = world.left == Some(Outcome::GaveUp);
@@ -184,7 +184,7 @@ fn a_pump_that_died_is_replaced_soon_once_the_process_had_run() {
 #[test]
 fn a_pump_that_floods_its_stderr_is_replaced() {
     let up = |_: &Life, world: &World| {
-        world.executed && !world.shutdown && !world.terminated && world.has_pump() && !world.asked
+        world.group_started && !world.shutdown && !world.terminated && world.has_pump() && !world.asked
     };
     leads(up, Some(Occurrence::PumpFloods), |machine, world| {
         let replaced = machine.phase() == Phase::Up && world.has_pump() && !world.asked;

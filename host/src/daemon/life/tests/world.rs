@@ -65,7 +65,7 @@ pub(super) struct Luck {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Beginning {
     /// The process ran before.
-    pub(super) executed: bool,
+    pub(super) group_started: bool,
     /// A pump executed this daemon, and has not ended yet.
     pub(super) succeeding: bool,
     /// The group gives up after two respawns of the pump in a row.
@@ -82,13 +82,13 @@ impl Beginning {
         let mut all = Vec::new();
         for (gives_up, reloads) in [(false, false), (true, false), (false, true)] {
             // A pump that has become the daemon is succeeded by nobody.
-            for (executed, succeeding, keeps) in
+            for (group_started, succeeding, keeps) in
                 [(false, false, false), (true, true, false), (false, false, true), (true, false, true)]
             {
-                all.push(Self { executed, succeeding, gives_up, keeps, reloads });
+                all.push(Self { group_started, succeeding, gives_up, keeps, reloads });
             }
             // It could not become the daemon.
-            all.push(Self { executed: true, succeeding: true, gives_up, keeps: true, reloads });
+            all.push(Self { group_started: true, succeeding: true, gives_up, keeps: true, reloads });
         }
         all
     }
@@ -98,7 +98,7 @@ impl Beginning {
         let max_restarts = self.gives_up.then_some(2);
         let on_crash = if self.keeps { OnCrash::Keep } else { OnCrash::Respawn };
         let policy = Policy { max_restarts, on_crash, ..Policy::default() };
-        Life::new(policy, self.executed, self.succeeding)
+        Life::new(policy, self.group_started, self.succeeding)
     }
 }
 
@@ -133,7 +133,7 @@ pub(super) struct World {
     // What the machine knows.
     pump_known: bool,
     sweeping_known: bool,
-    pub(super) executed: bool,
+    pub(super) group_started: bool,
     pub(super) shutdown: bool,
     /// The pump has given up.
     failed: bool,
@@ -153,7 +153,7 @@ pub(super) struct World {
 impl World {
     /// The machine and the world at the beginning.
     pub(super) fn begin(beginning: Beginning) -> (Life, Self) {
-        let Beginning { executed, succeeding, gives_up, keeps, reloads } = beginning;
+        let Beginning { group_started, succeeding, gives_up, keeps, reloads } = beginning;
         let (machine, actions) = beginning.machine();
         let mut world = Self {
             keeps,
@@ -169,7 +169,7 @@ impl World {
             kills: 0,
             pump_known: false,
             sweeping_known: false,
-            executed,
+            group_started,
             shutdown: false,
             failed: false,
             gives_up,
@@ -289,7 +289,7 @@ impl World {
 
     fn hear(&mut self, event: Event) {
         match event {
-            Event::Started => self.executed = true,
+            Event::Started => self.group_started = true,
             Event::PumpEnds | Event::ShutdownAsked => self.shutdown = true,
             Event::PumpGivesUp => {
                 self.shutdown = true;
@@ -328,10 +328,10 @@ impl World {
             Action::SpawnPump => {
                 self.pausing = false;
                 require(!self.pump && !self.predecessor, Promise::OnePump);
-                require(!self.rest || self.keeps && self.executed, Promise::SpawnAfterSweep);
+                require(!self.rest || self.keeps && self.group_started, Promise::SpawnAfterSweep);
                 require(!self.sweeping, Promise::SpawnAfterSweep);
-                require(self.executed || !self.spawned, Promise::NoSpawnBeforeTheStart);
-                let finishes = self.keeps && self.executed && !self.failed;
+                require(self.group_started || !self.spawned, Promise::NoSpawnBeforeTheStart);
+                let finishes = self.keeps && self.group_started && !self.failed;
                 require(!self.shutdown || finishes, Promise::NoSpawnAfterShutdown);
                 if self.shutdown {
                     // One that is to begin with it, and three that go on.
@@ -356,12 +356,12 @@ impl World {
             }
             Action::AnnounceTerm => {}
             Action::AcceptReload => {
-                let may = self.keeps && self.executed && !self.shutdown && self.reload == Reload::None;
+                let may = self.keeps && self.group_started && !self.shutdown && self.reload == Reload::None;
                 require(may, Promise::ReloadIsTriedOnce);
                 self.reload = Reload::Accepted;
             }
             Action::RefuseReload => {
-                let why = !self.keeps || !self.executed || self.shutdown || self.predecessor_known();
+                let why = !self.keeps || !self.group_started || self.shutdown || self.predecessor_known();
                 require(why || self.reload != Reload::None, Promise::ReloadIsTriedOnce);
             }
             Action::YieldPump => {
@@ -385,10 +385,10 @@ impl World {
                 self.reload = Reload::None;
             }
             Action::Sweep => {
-                let wanted = self.shutdown || self.failed || self.gives_up || !self.executed;
+                let wanted = self.shutdown || self.failed || self.gives_up || !self.group_started;
                 require(!self.keeps || wanted, Promise::KeptUntilAsked);
                 let others = self.finishers < 3 && !self.failed && !self.gives_up;
-                require(!(self.unfinished && others && self.executed), Promise::SomeMayFinish);
+                require(!(self.unfinished && others && self.group_started), Promise::SomeMayFinish);
                 (self.sweeping_known, self.pausing) = (true, false);
                 self.sweeping = !luck.gone;
                 if luck.gone {
@@ -411,10 +411,10 @@ impl World {
                 require(outcome == Outcome::Killed || nothing, Promise::NothingLeftAtTheEnd);
                 let heir = self.pump_known && !self.shutdown;
                 require(outcome != Outcome::Killed || heir, Promise::KilledWithAnHeir);
-                require((outcome == Outcome::StartFailed) <= !self.executed, Promise::OutcomeFits);
-                let asked = self.executed && self.shutdown;
+                require((outcome == Outcome::StartFailed) <= !self.group_started, Promise::OutcomeFits);
+                let asked = self.group_started && self.shutdown;
                 require((outcome == Outcome::Ended) <= (asked && !self.failed), Promise::OutcomeFits);
-                let gave_up = self.executed && (self.failed || self.gives_up);
+                let gave_up = self.group_started && (self.failed || self.gives_up);
                 require((outcome == Outcome::GaveUp) <= gave_up, Promise::OutcomeFits);
             }
         }
