@@ -7,6 +7,7 @@ use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::number;
 use crate::places::GroupFiles;
+use crate::sys::exit_status::FAILED;
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
 use crate::sys::{family, fd, signals};
@@ -16,9 +17,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
-
-/// Exit status when the pump failed.
-const PUMP_FAILED: u8 = 125;
 
 /// The ends of the pipes between parent and group.
 #[derive(Debug)]
@@ -104,7 +102,7 @@ impl Attached {
         if let Some((files, lock)) = &self.files {
             files.remove(lock);
         }
-        Ok(status.unwrap_or(PUMP_FAILED))
+        Ok(status.unwrap_or(FAILED))
     }
 
     /// Copies what is there of the pump's stderr; a broken stderr of ours loses it.

@@ -18,6 +18,7 @@ use crate::frames::{Frame, Link};
 use crate::launch::number;
 use crate::role::{Begun, Group, RoleError, attempt};
 use crate::state::{Member, State};
+use crate::sys::exit_status::FAILED;
 use crate::sys::file_watch::FileWatch;
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
@@ -33,9 +34,6 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use tail::Tail;
-
-/// Exit status of a daemon that could not go on.
-const FAILED: u8 = 125;
 
 /// Runs the daemon until it leaves. Its first pump may be a copy of it that does `copy` to live.
 ///
@@ -525,26 +523,25 @@ impl Daemon {
 
     fn leave(&mut self, outcome: Outcome) {
         log::info!("the daemon leaves: {outcome:?}");
-        self.status = Some(match outcome {
+        match outcome {
             Outcome::StartFailed => {
                 let line = self.tail.last_line().unwrap_or_else(|| "the pump died and left no text".into());
                 let frame =
-                    self.failure.take().unwrap_or(Frame::Failed { status: 125, text: line, hint: None });
+                    self.failure.take().unwrap_or(Frame::Failed { status: FAILED, text: line, hint: None });
                 if let Some(parent) = &mut self.parent {
                     parent.send(&frame);
                 }
-                125
+                self.group.remove_files();
             }
-            Outcome::Ended => 0,
+            Outcome::Ended => self.group.remove_files(),
             Outcome::GaveUp => {
                 let page = self.group.page;
                 page.set_reason(&self.give_up_reason());
                 page.set_state(State::Failed, 0);
-                return self.status = Some(125);
             }
-            Outcome::Killed => return self.status = Some(125),
-        });
-        self.group.remove_files();
+            Outcome::Killed => {}
+        }
+        self.status = Some(if outcome == Outcome::Ended { 0 } else { FAILED });
     }
 }
 

@@ -42,6 +42,7 @@ use cli::likely;
 use loader::helper;
 use role::{Begun, Role, RoleError};
 use std::io::Write;
+use sys::exit_status::{FAILED, PANICKED};
 
 pub use attached::Attached;
 pub use launch::{OnCrash, Restart, Strategy};
@@ -60,9 +61,6 @@ pub fn main_of_c() -> u8 {
     sys::entry::flush_stdout();
     status
 }
-
-/// Exit status of a program that panicked.
-const PANICKED: u8 = 101;
 
 /// The whole command `immortal`: a role if it was started as one, else what the command line says. Returns the
 /// exit status.
@@ -140,5 +138,5 @@ fn command(argument: Option<&str>) -> u8 {
 #[inline(never)]
 fn role_failed(error: &role::RoleError) -> u8 {
     drop(writeln!(std::io::stderr(), "error: {}", loader::chain(error)));
-    125
+    FAILED
 }

@@ -2,6 +2,7 @@
 
 use crate::launch::{Bytes, Program};
 use crate::strings::Strings;
+use crate::sys::exit_status::{FAILED, NOT_EXECUTABLE, NOT_FOUND};
 use crate::sys::spawn::c_string;
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, Read};
@@ -46,9 +47,9 @@ impl ProgramError {
     #[must_use]
     pub fn status(&self) -> u8 {
         match self {
-            Self::NotFound { .. } => 127,
-            Self::NotExecutable { .. } => 126,
-            Self::Invalid { .. } => 125,
+            Self::NotFound { .. } => NOT_FOUND,
+            Self::NotExecutable { .. } => NOT_EXECUTABLE,
+            Self::Invalid { .. } => FAILED,
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::program::Prepared;
 use crate::role::{Begun, Group, RoleError, attempt};
 use crate::state::Member;
 use crate::sys::birth::Births;
+use crate::sys::exit_status::FAILED;
 use crate::sys::family::{self, Exit};
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
@@ -41,9 +42,6 @@ use std::time::{Duration, Instant};
 
 /// How long the daemon may take to say how a kept process has ended, where this pump may not see that itself.
 const EXPLANATION: Duration = Duration::from_secs(1);
-
-/// Exit status of a pump that could not go on.
-const FAILED: u8 = 125;
 
 /// Runs the pump until it leaves. It leaves the process too: exit handlers of loaded libraries are not trusted.
 ///

@@ -7,6 +7,7 @@ use crate::launch::{FORMAT, Launch, number};
 use crate::places::GroupFiles;
 use crate::state::{Member, Page};
 use crate::strings::Strings;
+use crate::sys::exit_status::FAILED;
 use crate::sys::{arguments, copy, environment, family, fd, memory, signals, socket, spawn};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
@@ -240,9 +241,6 @@ fn own_environment() -> Strings {
 fn page_of(fd: &OwnedFd) -> io::Result<Page> {
     Page::map(&File::from(fd.try_clone()?))
 }
-
-/// Exit status of a role that could not begin.
-const FAILED: u8 = 125;
 
 /// The number of stderr.
 pub(crate) const STDERR: RawFd = 2;

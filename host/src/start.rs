@@ -11,6 +11,7 @@ use crate::loader::{self, CheckError, Checked};
 use crate::places::PlaceError;
 use crate::privileges::{PrivilegeError, Privileges};
 use crate::program::{self, ProgramError};
+use crate::sys::exit_status::{FAILED, USAGE};
 use crate::sys::signals::{self, Signals};
 use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
@@ -72,15 +73,15 @@ impl StartError {
     #[must_use]
     pub fn status(&self) -> u8 {
         match self {
-            Self::Usage { .. } => 2,
-            Self::Monitor(error) if error.is_usage() => 2,
+            Self::Usage { .. } => USAGE,
+            Self::Monitor(error) if error.is_usage() => USAGE,
             Self::Program(error) => error.status(),
             Self::Role { status, .. } => *status,
             Self::Monitor(_)
             | Self::Privileges(_)
             | Self::Place(_)
             | Self::NoExecutable
-            | Self::System { .. } => 125,
+            | Self::System { .. } => FAILED,
         }
     }
 

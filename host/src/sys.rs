@@ -11,6 +11,7 @@ pub(crate) mod clock;
 pub(crate) mod copy;
 pub(crate) mod entry;
 pub(crate) mod environment;
+pub(crate) mod exit_status;
 pub(crate) mod family;
 pub(crate) mod fd;
 pub(crate) mod file_watch;

@@ -16,6 +16,7 @@ use crate::places::GroupFiles;
 use crate::reload::{self, Report, Setup, heirs};
 use crate::role::{Group, RoleError, attempt, own_executable};
 use crate::state::ReloadState;
+use crate::sys::exit_status::FAILED;
 use crate::sys::family::Exit;
 use crate::sys::fd;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -266,7 +267,7 @@ impl Daemon {
         let error = self.group.renew_daemon(&fd::path_of(executable), own);
         // The pump, which runs that executable, becomes the daemon.
         log::error!("unable to execute the new daemon: {error}");
-        self.status = Some(super::FAILED);
+        self.status = Some(FAILED);
     }
 
     /// What a daemon that begins finds of a reload.

@@ -3,7 +3,7 @@
 use super::deadline::Deadline;
 use super::intake::Intake;
 use super::mail::Mail;
-use super::{FAILED, Pump, Started, crash_file, relay, sink};
+use super::{Pump, Started, crash_file, relay, sink};
 use crate::control::Server;
 use crate::delivery::Verdict;
 use crate::ending::Ending;
@@ -18,6 +18,7 @@ use crate::spool::SPOOL_BYTES;
 use crate::state::Member;
 use crate::strings::Strings;
 use crate::sys::birth::Births;
+use crate::sys::exit_status::FAILED;
 use crate::sys::signals::Signals;
 use crate::sys::{clock, family, fd, limits};
 use nix::sys::signal::Signal;

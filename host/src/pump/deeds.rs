@@ -1,7 +1,7 @@
 //! How a pump carries out what its lifecycle wants.
 
 use super::mail::Command;
-use super::{FAILED, Pump, Started};
+use super::{Pump, Started};
 use crate::control::Server;
 use crate::crash::{self, Crash};
 use crate::delivery::{Moment, Verdict};
@@ -13,6 +13,7 @@ use crate::role::{Extra, Role};
 use crate::spool::SPOOL_BYTES;
 use crate::state::{Member, ReloadState, State};
 use crate::sys::birth::Birth;
+use crate::sys::exit_status::FAILED;
 use crate::sys::family::{self, Exit};
 use crate::sys::{clock, fd, limits, spawn};
 use std::os::fd::{AsFd, OwnedFd};
@@ -125,7 +126,7 @@ impl Pump {
         let inherited_umask = self.umask.bits().into();
         let [stdout, stderr] = match self.writing_ends() {
             Ok(ends) => ends,
-            Err(error) => return self.spawn_failed(125, &format!("unable to open its streams: {error}")),
+            Err(error) => return self.spawn_failed(FAILED, &format!("unable to open its streams: {error}")),
         };
         let keeps = self.group.launch.policy.keeps();
         let again = self.executed;

@@ -5,11 +5,12 @@
 //! A command makes a copy of itself in reserve before it reads its arguments: it is small then, and the copy gets
 //! ready meanwhile. Whoever cannot be copied has the role executed.
 
-use super::{Begun, FAILED, Launching, Role, RoleError, begin_with, can_be_copied, take_places};
+use super::{Begun, Launching, Role, RoleError, begin_with, can_be_copied, take_places};
 use crate::frames::Link;
 use crate::launch::{Strategy, number};
 use crate::loader::helper;
 use crate::state::Page;
+use crate::sys::exit_status::FAILED;
 use crate::sys::{arguments, copy, family, socket};
 use std::fs::File;
 use std::io;

@@ -4,6 +4,7 @@ use super::StartError;
 use crate::delivery::MOST_MONITORS;
 use crate::launch::{Policy, Strategy};
 use crate::spool::{self, SPOOL_BYTES};
+use crate::sys::exit_status::FAILED;
 use crate::sys::limits;
 use nix::sys::resource::{Resource, getrlimit};
 use std::os::fd::OwnedFd;
@@ -39,7 +40,7 @@ pub(super) fn spool(
     }
     judge_count(policy, monitors)?;
     let refuse = |why: &str| StartError::Role {
-        status: 125,
+        status: FAILED,
         text: format!("{}: {why}", what()),
         hint: Some("leave it out: --on-crash respawn works everywhere".into()),
     };

@@ -10,6 +10,7 @@ use crate::loader::{self, Leftovers};
 use crate::role::{Early, Launching, Role, wait_until_gone};
 use crate::state::Member;
 use crate::strings::Strings;
+use crate::sys::exit_status::FAILED;
 use crate::sys::fd;
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
@@ -214,7 +215,7 @@ fn failure(frame: Option<Frame>, line: Option<String>) -> StartError {
         Some(_) | None => {
             let why = line.unwrap_or_else(|| "it left no text".into());
             let text = format!("the pump died: {}", loader::without_location(&why));
-            StartError::Role { status: 125, text, hint: None }
+            StartError::Role { status: FAILED, text, hint: None }
         }
     }
 }

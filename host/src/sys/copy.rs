@@ -6,14 +6,12 @@
 #![expect(unsafe_code, reason = "fork and unshare have no safe form")]
 
 #[cfg(linux_path)]
+use super::exit_status::PANICKED;
 use nix::errno::Errno;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-
-/// Exit status of a copy that panicked.
-const PANICKED: u8 = 101;
 
 /// What this process runs, whatever its path holds now (Linux).
 pub(crate) const OWN_EXECUTABLE: &str = "/proc/self/exe";

@@ -10,6 +10,7 @@
 use super::birth::Birth;
 use super::fd::PARKED;
 use crate::launch::{Identity, Limit};
+use crate::sys::exit_status::{FAILED, NOT_EXECUTABLE, NOT_FOUND};
 use nix::errno::Errno;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
@@ -88,8 +89,8 @@ impl SpawnError {
     /// The exit status a shell would report: 127 not found, 126 found but not executable; 125 it is our fault.
     pub(crate) fn status(self) -> u8 {
         match (self.step, self.errno) {
-            (Step::Execute, Errno::ENOENT | Errno::ENOTDIR) => 127,
-            (Step::Execute | Step::Interpreter, _) => 126,
+            (Step::Execute, Errno::ENOENT | Errno::ENOTDIR) => NOT_FOUND,
+            (Step::Execute | Step::Interpreter, _) => NOT_EXECUTABLE,
             (
                 Step::Fork
                 | Step::Descriptors
@@ -98,7 +99,7 @@ impl SpawnError {
                 | Step::Priority
                 | Step::Identity,
                 _,
-            ) => 125,
+            ) => FAILED,
         }
     }
 }
@@ -330,7 +331,7 @@ impl<'a> Plan<'a> {
                 libc::prctl(libc::PR_SET_PDEATHSIG, self.parent_death_signal);
                 // The parent may have died before the line above: then nobody will send the signal any more.
                 if libc::getppid() != self.parent {
-                    libc::_exit(125);
+                    libc::_exit(i32::from(FAILED));
                 }
             }
         }

@@ -40,7 +40,7 @@ impl Waker {
         {
             // The other thread would wait for ever. Somebody's code has closed what is not its own.
             log::error!("a thread cannot be woken any more, this process cannot go on: {error}");
-            super::family::leave(125);
+            super::family::leave(super::exit_status::FAILED);
         }
     }
 

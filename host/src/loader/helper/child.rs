@@ -20,6 +20,7 @@ use crate::loader::table::{Library, Trust, open};
 use crate::loader::{
     Door, FileError, Identity, LoadError, SearchPath, Settings, Target, chain, check_options, file,
 };
+use crate::sys::exit_status;
 use crate::sys::fd;
 use crate::sys::holdings::Holdings;
 
@@ -52,7 +53,7 @@ pub(super) fn run_copy(
     match take_places(channel, stderr, directory) {
         Ok(()) => serve_parent(likely),
         // Without a word it is known that it could not begin.
-        Err(_) => 2,
+        Err(_) => exit_status::FAILED,
     }
 }
 
