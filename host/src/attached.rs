@@ -6,7 +6,7 @@
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::number;
-use crate::places::GroupFiles;
+use crate::places::{GroupFiles, last_line};
 use crate::sys::exit_status::FAILED;
 use crate::sys::poll::poll;
 use crate::sys::signals::Signals;
@@ -35,9 +35,22 @@ pub struct Attached {
     stderr: OwnedFd,
     /// Where the pump's stderr goes.
     relay: bool,
+    /// The newest of it.
+    last_words: Vec<u8>,
     /// The group's files: the pump removes them unless it is killed.
     files: Option<(GroupFiles, File)>,
 }
+
+/// How a group in development has ended.
+pub(crate) struct Ended {
+    /// Exit status for the parent.
+    pub(crate) status: u8,
+    /// Why the pump died, if it did.
+    pub(crate) failure: Option<String>,
+}
+
+/// As much is kept of what the pump said last.
+const LAST_WORDS_BYTES: usize = 4096;
 
 impl Attached {
     pub(crate) fn pipes(relay: bool) -> io::Result<Pipes> {
@@ -61,12 +74,12 @@ impl Attached {
     /// # Errors
     /// Waiting failed.
     pub fn wait(self) -> io::Result<u8> {
-        self.wait_with(None)
+        self.wait_with(None).map(|ended| ended.status)
     }
 
     /// As [`Attached::wait`]; SIGINT, SIGTERM and SIGHUP, which must be blocked, end the group, and a second one
     /// ends it at once. Orphans that come to this process are reaped.
-    pub(crate) fn wait_with(mut self, mut signals: Option<Signals>) -> io::Result<u8> {
+    pub(crate) fn wait_with(mut self, mut signals: Option<Signals>) -> io::Result<Ended> {
         let mut status = None;
         let mut asked = false;
         loop {
@@ -102,12 +115,17 @@ impl Attached {
         if let Some((files, lock)) = &self.files {
             files.remove(lock);
         }
-        Ok(status.unwrap_or(FAILED))
+        let died = || {
+            format!("the pump died: {}", last_line(&self.last_words).as_deref().unwrap_or("it left no text"))
+        };
+        Ok(Ended { status: status.unwrap_or(FAILED), failure: status.is_none().then(died) })
     }
 
     /// Copies what is there of the pump's stderr; a broken stderr of ours loses it.
     fn copy_stderr(&mut self) {
         let bytes = read_available(&self.stderr);
+        self.last_words.extend_from_slice(&bytes);
+        self.last_words.drain(..self.last_words.len().saturating_sub(LAST_WORDS_BYTES));
         if self.relay
             && !bytes.is_empty()
             && let Err(error) = io::stderr().write_all(&bytes)
@@ -162,7 +180,7 @@ impl Pipes {
         if let Err(error) = fd::set_nonblocking(&stderr) {
             log::error!("preparing the pump's stderr: {error}");
         }
-        Attached { link, pump, stderr, relay: self.relay.is_some(), files }
+        Attached { link, pump, stderr, relay: self.relay.is_some(), last_words: Vec::new(), files }
     }
 
     /// The start failed: reaps the pump and returns what it wrote to its stderr.

@@ -183,10 +183,10 @@ fn start(args: StartArgs) -> Result<u8, Failure> {
     let started = start.start()?;
     let main_pid = started.pids.daemon.unwrap_or(started.pids.monitor);
     notify::tell_manager(&format!("MAINPID={main_pid}\nREADY=1\nSTATUS=process {}", started.pids.process));
-    if json {
-        report::json(&report::started_json(&started))?
-    } else {
-        report::started(&started)?
+    let told = if json { report::json(&report::started_json(&started)) } else { report::started(&started) };
+    if let Err(error) = told {
+        // The group is there all the same.
+        Failure::from(error).report();
     }
     Ok(0)
 }
@@ -200,7 +200,10 @@ fn run_attached(start: Start) -> Result<u8, Failure> {
     let (Started { attached, pids, .. }, signals) = start.start_watching()?;
     notify::tell_manager(&format!("READY=1\nSTATUS=process {}", pids.process));
     let Some(attached) = attached else { return Ok(0) };
-    let status = attached.wait_with(Some(signals)).map_err(system("wait for the group"))?;
+    let ended = attached.wait_with(Some(signals)).map_err(system("wait for the group"))?;
     attached::sweep(stop.0, stop.1);
-    Ok(status)
+    match ended.failure {
+        Some(text) => Err(Failure::new(ended.status, text, None)),
+        None => Ok(ended.status),
+    }
 }

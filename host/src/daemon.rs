@@ -525,7 +525,7 @@ impl Daemon {
         log::info!("the daemon leaves: {outcome:?}");
         match outcome {
             Outcome::StartFailed => {
-                let line = self.tail.last_line().unwrap_or_else(|| "the pump died and left no text".into());
+                let line = self.tail.last_line().unwrap_or_else(|| "the pump died: it left no text".into());
                 let frame =
                     self.failure.take().unwrap_or(Frame::Failed { status: FAILED, text: line, hint: None });
                 if let Some(parent) = &mut self.parent {

@@ -113,7 +113,7 @@ pub enum OptionError {
         text: String,
     },
     /// The name of an option is not UTF-8.
-    #[error("option `{key}` has a name that is not UTF-8")]
+    #[error("option `{key}`: its name is not UTF-8")]
     KeyNotUtf8 {
         /// The name, with what is not UTF-8 replaced.
         key: String,
@@ -153,7 +153,7 @@ pub enum OptionError {
         labels: Vec<String>,
     },
     /// `LABEL.KEY` is not declared by that monitor.
-    #[error("monitor {label} has no option `{key}`; it has {}", listed(declared))]
+    #[error("monitor {label}: it has no option `{key}`; it has {}", listed(declared))]
     NotDeclared {
         /// Label of the monitor.
         label: String,

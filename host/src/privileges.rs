@@ -20,8 +20,8 @@ pub enum PrivilegeError {
     /// The system does not say which groups the user is in.
     #[error("user {0}: unable to find the user's groups")]
     Groups(String, #[source] nix::errno::Errno),
-    /// Only root may become somebody else.
-    #[error("user {0}: only root may run a program as somebody else")]
+    /// Only root may become somebody else, or a member of another group.
+    #[error("{0}: only root may run a program as somebody else")]
     NotRoot(String),
     /// The limit is none.
     #[error("rlimit {limit}: {why}")]
@@ -31,9 +31,20 @@ pub enum PrivilegeError {
         /// What is wrong with it.
         why: String,
     },
+    /// Only root may go so far.
+    #[error("rlimit {0}: only root may go above the caller's hard limit of {1}")]
+    AboveHard(String, u64),
     /// Only root may raise the priority.
     #[error("nice {0}: only root may go below the caller's {1}")]
     Nice(i32, i32),
+}
+
+impl PrivilegeError {
+    /// Tells a wrong command line (exit status 2) from what this system or this user cannot have (125).
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Limit { .. })
+    }
 }
 
 /// What was asked for.
@@ -74,8 +85,9 @@ impl Privileges {
         let gid = group.unwrap_or(primary);
         let is_own = uid == Uid::effective() && gid == Gid::effective();
         if !is_root {
-            let shown = self.user.clone().or_else(|| self.group.clone()).unwrap_or_default();
-            return if is_own { Ok(None) } else { Err(PrivilegeError::NotRoot(shown)) };
+            let group = || self.group.as_ref().map(|group| format!("group {group}"));
+            let shown = self.user.as_ref().map(|user| format!("user {user}")).or_else(group);
+            return if is_own { Ok(None) } else { Err(PrivilegeError::NotRoot(shown.unwrap_or_default())) };
         }
         // A number without a name is in no other group.
         let groups = match name {
@@ -169,7 +181,7 @@ fn parse_limit(text: &str, is_root: bool) -> Result<Limit, PrivilegeError> {
     }
     let (_, current) = nix::sys::resource::getrlimit(*resource).map_err(|errno| refuse(errno.to_string()))?;
     if hard > current && !is_root {
-        return Err(refuse(format!("only root may go above the caller's hard limit of {current}")));
+        return Err(PrivilegeError::AboveHard(text.to_owned(), current));
     }
     Ok(Limit { resource: *resource as u32, soft, hard })
 }

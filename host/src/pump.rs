@@ -376,7 +376,7 @@ impl Pump {
         self.dead = Some(exit);
         log::info!("process {} ended: {exit:?}", started.pid);
         if self.ear.is_some() && !self.group.page.group_started() {
-            let text = "the program ended before it said READY=1".to_owned();
+            let text = "the program: it ended before it said READY=1".to_owned();
             self.failure.get_or_insert((FAILED, text, None));
         }
         let jitter = u16::try_from(clock::monotonic_ns() / 1000 % 201).unwrap_or(0);
@@ -519,16 +519,18 @@ impl Pump {
                 }
                 if timer == Timer::Setup && !self.lifecycle.is_ending() {
                     let timeout = self.group.launch.policy.setup_timeout;
-                    self.hook_failed(
-                        format!("a monitor was not ready within {timeout:?} (--setup-timeout)"),
-                        None,
-                        Verdict::Other,
-                    );
+                    let who = match &self.group.launch.monitors[..] {
+                        [one] => format!("monitor {}: it", one.label),
+                        _ => "monitors: one of them".to_owned(),
+                    };
+                    let text = format!("{who} was not ready within {timeout:?} (--setup-timeout)");
+                    self.hook_failed(text, None, Verdict::Other);
                 } else {
                     if timer == Timer::Ready {
                         let timeout = self.group.launch.policy.ready_within.unwrap_or_default();
-                        let text =
-                            format!("the program did not say READY=1 within {timeout:?} (--ready-timeout)");
+                        let text = format!(
+                            "the program: it did not say READY=1 within {timeout:?} (--ready-timeout)"
+                        );
                         log::error!("{text}");
                         self.refuse_restarts(&text);
                         self.failure.get_or_insert((FAILED, text, None));

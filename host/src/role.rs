@@ -51,7 +51,7 @@ impl Role {
 /// Why a role could not begin.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RoleError {
-    #[error("this command is for immortal itself")]
+    #[error("command line: this command is for immortal itself")]
     NotStartedByImmortal,
     #[error("the start was called off")]
     CalledOff,

@@ -2,12 +2,27 @@
 
 use nix::sys::signal::Signal;
 
-/// The name of a signal number, without `SIG`; real-time ones and unknown ones as their number.
+/// The name of a signal number, without `SIG`; unknown ones as their number.
 pub(crate) fn name(number: i32) -> String {
-    match Signal::try_from(number) {
-        Ok(signal) => signal.as_str().trim_start_matches("SIG").to_owned(),
-        Err(_) => number.to_string(),
+    match (Signal::try_from(number), real_time(number)) {
+        (Ok(signal), _) => signal.as_str().trim_start_matches("SIG").to_owned(),
+        (Err(_), Some(0)) => "RTMIN".to_owned(),
+        (Err(_), Some(above)) => format!("RTMIN+{above}"),
+        (Err(_), None) => number.to_string(),
     }
+}
+
+/// Which of the real-time signals it is.
+#[cfg(target_os = "linux")]
+fn real_time(number: i32) -> Option<i32> {
+    let first = libc::SIGRTMIN();
+    (first..=libc::SIGRTMAX()).contains(&number).then(|| number - first)
+}
+
+/// There are none.
+#[cfg(not(target_os = "linux"))]
+fn real_time(_number: i32) -> Option<i32> {
+    None
 }
 
 /// Tells whether a signal that has a name has this number.
@@ -40,5 +55,8 @@ mod tests {
         assert!(parse("TREM").is_err());
         assert!(parse("0").is_err());
         assert_eq!(name(9), "KILL");
+        assert_eq!(name(1000), "1000");
+        #[cfg(target_os = "linux")]
+        assert_eq!([0, 3].map(|above| name(libc::SIGRTMIN() + above)), ["RTMIN", "RTMIN+3"]);
     }
 }

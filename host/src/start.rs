@@ -75,6 +75,7 @@ impl StartError {
         match self {
             Self::Usage { .. } => USAGE,
             Self::Monitor(error) if error.is_usage() => USAGE,
+            Self::Privileges(error) if error.is_usage() => USAGE,
             Self::Program(error) => error.status(),
             Self::Role { status, .. } => *status,
             Self::Monitor(_)
@@ -431,15 +432,10 @@ pub(crate) fn valid_name(name: String) -> Result<String, StartError> {
 
 fn default_name(file: &[u8]) -> String {
     let base = Path::new(OsStr::from_bytes(file)).file_name().map_or(file, OsStr::as_bytes);
-    let mut name: String = base
-        .iter()
-        .map(
-            |byte| {
-                if byte.is_ascii_alphanumeric() || b"._@-".contains(byte) { char::from(*byte) } else { '_' }
-            },
-        )
-        .take(64)
-        .collect();
+    let known = |letter: char| letter.is_ascii_alphanumeric() || "._@-".contains(letter);
+    let base = String::from_utf8_lossy(base);
+    let mut name: String =
+        base.chars().map(|letter| if known(letter) { letter } else { '_' }).take(64).collect();
     if name.is_empty() || name.starts_with(['.', '-']) {
         name.replace_range(..usize::from(!name.is_empty()), "_");
     }
@@ -472,6 +468,7 @@ mod tests {
         assert_eq!(default_name(b"/usr/bin/my server!"), "my_server_");
         assert_eq!(default_name(b"./.hidden"), "_hidden");
         assert_eq!(default_name(b"-x"), "_x");
+        assert_eq!(default_name("h\u{e9} \u{20ac}.sh".as_bytes()), "h___.sh");
     }
 
     #[test]

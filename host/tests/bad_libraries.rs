@@ -21,7 +21,7 @@ fn absent_file_is_named() {
     let sandbox = Sandbox::new();
     let file = sandbox.path("absent.so");
     let error = line(&check(&file, &[]).unwrap_err());
-    assert_eq!(error, format!("no monitor at {}: No such file or directory (os error 2)", file.display()));
+    assert_eq!(error, format!("monitor {}: No such file or directory (os error 2)", file.display()));
 }
 
 #[test]

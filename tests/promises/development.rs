@@ -283,7 +283,10 @@ fn pump_died(signal: Signal) {
     let sandbox = Sandbox::new();
     let parent = polite(&sandbox);
     Group::find(&sandbox, "group").member(Role::Monitor).signal(signal);
-    parent.wait().assert_code(125);
+    let outcome = parent.wait();
+    outcome.assert_code(125);
+    let says = |line: &str| line.starts_with("error: the pump died: ");
+    assert!(outcome.err().lines().any(says), "{outcome}");
     ready(&sandbox, "stopped");
     gone(&sandbox);
 }
@@ -312,6 +315,8 @@ fn a_crashing_monitor_makes_the_parent_say_125_and_why() {
             .run();
         outcome.assert_code(125);
         assert!(outcome.err().contains("fixture"), "{how}: {outcome}");
+        let last = outcome.err().lines().last().unwrap_or_default().to_owned();
+        assert!(last.starts_with("error: the pump died: "), "{how}: {outcome}");
         gone(&sandbox);
     }
 }

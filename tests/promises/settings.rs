@@ -283,6 +283,16 @@ fn wrong_settings_are_refused_in_one_line_before_anything_starts() {
 }
 
 #[test]
+fn a_limit_that_is_none_is_a_wrong_command_line() {
+    let sandbox = Sandbox::new();
+    for limit in ["nofile", "nofile=many", "nofile=2:1", "files=10"] {
+        let launch = sandbox.launch("unattached").recorder().args(["--rlimit", limit]);
+        launch.puppet(["hang"]).run().assert_refused(2);
+    }
+    sandbox.assert_nothing_left();
+}
+
+#[test]
 fn an_environment_file_with_a_bad_line_is_refused_with_its_number_and_without_its_text() {
     let sandbox = Sandbox::new();
     for (number, text) in ["A=1\n\n# comment\nxyzzy secret\n", "A=1\n\n\n=xyzzy\n"].into_iter().enumerate() {
@@ -338,7 +348,7 @@ fn who_is_not_root_may_name_themselves_and_lower_limits() {
         true => "65534".to_owned(),
         false => nix::unistd::geteuid().to_string(),
     };
-    started_by_nobody(&sandbox, &["--user", &own, "--rlimit", "nofile=64", "--nice", "5", "--umask", "077"])
+    started_by_nobody(&sandbox, &["--user", &own, "--rlimit", "nofile=64", "--nice", "19", "--umask", "077"])
         .assert_code(0);
     eventually("it runs", || (sandbox.processes().len() == 2).then_some(()));
 }

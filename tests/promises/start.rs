@@ -105,6 +105,28 @@ fn a_program_that_is_not_in_path_is_127() {
 }
 
 #[test]
+fn a_wrong_command_line_is_2_whatever_else_is_wrong() {
+    let cases: [&[&str]; 3] = [&["-m", "log", "-m", "log"], &["-m", "a.b=log"], &["-o", "no-value"]];
+    for arguments in cases {
+        let sandbox = Sandbox::new();
+        let outcome = sandbox.launch("unattached").args(arguments).program(["no-such-program"]).run();
+        outcome.assert_refused(2);
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_result_that_cannot_be_written_does_not_undo_the_start() {
+    let sandbox = Sandbox::new();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let started =
+        sandbox.launch("unattached").recorder().puppet(["hang"]).invocation("start").output(full).run();
+    started.assert_code(0);
+    assert!(started.err().starts_with("error: unable to write the result: "), "{started}");
+    Group::find(&sandbox, "group").stop();
+}
+
+#[test]
 fn a_file_without_execute_permission_is_126() {
     refused_under_every_strategy(|sandbox| sandbox.file("plain", "#!/bin/sh\n", 0o644), 126, &["plain"]);
 }

@@ -84,8 +84,7 @@ pub(super) fn usage(error: &clap::Error) -> u8 {
 
 /// Writes one JSON value.
 pub(super) fn json(value: &Value) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{value}")
+    line(&value.to_string())
 }
 
 /// Writes bytes; a reader that has had enough, as `head` has, is no error.
@@ -98,7 +97,7 @@ pub(super) fn bytes(bytes: &[u8]) -> io::Result<()> {
 
 /// Writes one line.
 pub(super) fn line(text: &str) -> io::Result<()> {
-    writeln!(io::stdout().lock(), "{text}")
+    bytes(format!("{text}\n").as_bytes())
 }
 
 /// The text of a JSON value, without quotes.

@@ -41,7 +41,7 @@ pub enum ResolveError {
         looked: Vec<PathBuf>,
     },
     /// There is no such file, or the way to it is barred.
-    #[error("no monitor at {}", path.display())]
+    #[error("monitor {}", path.display())]
     NoFile {
         /// The path, made absolute.
         path: PathBuf,

@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(routed, [pairs(&[("x", "1")]), pairs(&[("x", "2")])]);
         assert!(matches!(run(&["d.x=1"], &monitors), Err(OptionError::NoSuchLabel { .. })));
         let error = run(&["a.z=1"], &monitors).unwrap_err();
-        assert_eq!(error.to_string(), "monitor a has no option `z`; it has x");
+        assert_eq!(error.to_string(), "monitor a: it has no option `z`; it has x");
     }
 
     #[test]

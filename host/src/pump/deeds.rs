@@ -393,7 +393,6 @@ impl Pump {
                 if !development {
                     self.note_own_death();
                 }
-                self.tell(&Frame::Over { status: FAILED });
                 FAILED
             }
             Outcome::GaveUp => {

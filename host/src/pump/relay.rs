@@ -472,7 +472,11 @@ impl Relay {
                 self.delivery.set_done(seat.index, stream, end);
             }
             self.delivery.enter(seat.index, hook);
-            seat.instance.output(&output)?;
+            if let Err(error) = seat.instance.output(&output) {
+                // A group in development has no next pump that could show it.
+                self.sinks[stream].write(bytes);
+                return Err(error.into());
+            }
             self.delivery.leave();
             self.delivery.set_done(seat.index, stream, end);
         }

@@ -68,6 +68,11 @@ impl Start {
         let checking = self.wanted(&caller, &executable).and_then(|wanted| {
             Ok((Checking::begin(&wanted.specs, &wanted.context(&executable, &caller))?, wanted))
         });
+        // What is wrong with the monitors is said behind what is wrong with the program, but for a wrong command line.
+        let checking = match checking {
+            Err(error) if error.is_usage() => return Err(error.into()),
+            checking => checking,
+        };
         Ok(Loading { start: self, name, caller, executable, checking })
     }
 }
