@@ -86,6 +86,14 @@ pub enum FileError {
         /// Who.
         who: Writers,
     },
+    /// For root: its directory belongs to somebody else, who may put another file in its place.
+    #[error("its directory {} belongs to {}", directory.display(), account(*owner))]
+    DirectoryOwner {
+        /// The directory.
+        directory: PathBuf,
+        /// Its owner's number.
+        owner: u32,
+    },
     /// Others may write to its directory, and so put another file in its place.
     #[error("{who} may write to the directory {}", directory.display())]
     Directory {
@@ -137,6 +145,7 @@ impl FileError {
                 Some(format!("chown {} {}", account(geteuid().as_raw()), quoted(path)))
             }
             Self::Writable { path, who } => Some(format!("chmod {}-w {}", who.letter(), quoted(path))),
+            Self::DirectoryOwner { directory, .. } => Some(format!("chown root {}", quoted(directory))),
             Self::Directory { directory, who } => {
                 Some(format!("chmod {}-w {}", who.letter(), quoted(directory)))
             }
@@ -182,7 +191,7 @@ fn regular(metadata: &Metadata) -> Result<(), FileError> {
     Err(FileError::NotRegular { what })
 }
 
-/// Owner and mode. For root, the directories as well: the file's own may be written to by root's group alone,
+/// Owner and mode. For root, the directories as well: the file's own may be written to by root and root's group alone,
 /// those above it not by everybody (distributions hand `/usr/local` to a group), and a sticky one is exempt,
 /// for nobody can replace another's file there.
 fn judge(path: &Path, metadata: &Metadata, caller: Uid) -> Result<(), FileError> {
@@ -204,6 +213,9 @@ fn judge(path: &Path, metadata: &Metadata, caller: Uid) -> Result<(), FileError>
         })?;
         if metadata.mode() & STICKY != 0 {
             continue;
+        }
+        if level == 0 && metadata.uid() != 0 {
+            return Err(FileError::DirectoryOwner { directory: directory.to_owned(), owner: metadata.uid() });
         }
         if let Some(who) = writers(&metadata, level == 0) {
             return Err(FileError::Directory { directory: directory.to_owned(), who });
@@ -312,6 +324,11 @@ mod tests {
         assert_eq!(refusal(&file).1.unwrap(), format!("chmod o-w {}", directory.display()));
         mode(directory, 0o1777);
         assert!(inspect(&file).is_ok(), "a sticky directory is exempt");
+        mode(directory, 0o755);
+        chown(directory, Some(65534), None).unwrap();
+        let (text, hint) = refusal(&file);
+        assert!(text.starts_with("its directory ") && text.contains(" belongs to "), "{text}");
+        assert_eq!(hint.unwrap(), format!("chown root {}", directory.display()));
     }
 
     #[test]

@@ -183,7 +183,7 @@ impl Pump {
 
     fn spawn_failed(&mut self, status: u8, error: &str) {
         self.group.page.set_member(Member::Process, 0);
-        log::error!("unable to execute the program: {error}");
+        log::error!("the program: {error}");
         self.note_exit(Exit { code: Some(i32::from(status)), signal: None, core: false });
         let file = String::from_utf8_lossy(&self.group.launch.program.file).into_owned();
         let text = format!("{file}: {error}");

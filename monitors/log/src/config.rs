@@ -154,7 +154,11 @@ fn directory_exists(key: &str, path: &Path) -> Result {
         Ok(metadata) if metadata.is_dir() => Ok(()),
         Ok(_) => Err(refused(key, path, &format!("{} is not a directory", directory.display()))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let why = format!("its directory does not exist\nhint: mkdir -p {}", directory.display());
+            let shown = directory.display().to_string();
+            let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+,@%".contains(letter);
+            let quoted = format!("'{}'", shown.replace('\'', r"'\''"));
+            let typed = if shown.chars().all(is_plain) { shown } else { quoted };
+            let why = format!("its directory does not exist\nhint: mkdir -p {typed}");
             Err(refused(key, path, &why))
         }
         Err(error) => Err(refused(key, path, &format!("{}: {error}", directory.display()))),
