@@ -5,8 +5,8 @@
 
 #![expect(unsafe_code, reason = "fork and unshare have no safe form")]
 
-#[cfg(linux_path)]
 use super::exit_status::PANICKED;
+#[cfg(linux_path)]
 use nix::errno::Errno;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -44,10 +44,12 @@ pub(crate) fn is_possible() -> bool {
 }
 
 /// Has a copy of this process do this work and end with its result; returns the pid of the copy. Exit handlers
-/// are not run in it.
+/// are not run in it. A process of more threads is not copied ([`io::ErrorKind::Unsupported`]).
 pub(crate) fn start(work: impl FnOnce() -> u8) -> io::Result<i32> {
-    // SAFETY: the caller has made sure by `is_possible` that this is the only thread: the copy is as whole as the
-    // original, and may do everything.
+    if !is_possible() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    // SAFETY: this is the only thread: the copy is as whole as the original, and may do everything.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
@@ -65,7 +67,7 @@ mod tests {
     fn a_process_with_more_threads_cannot_be_copied() {
         let (end, wait) = std::sync::mpsc::channel::<()>();
         let other = std::thread::spawn(move || wait.recv());
-        assert!(!super::is_possible());
+        assert_eq!(super::start(|| 0).unwrap_err().kind(), std::io::ErrorKind::Unsupported);
         drop(end);
         assert!(other.join().unwrap().is_err());
     }
