@@ -308,7 +308,7 @@ impl Daemon {
         }
         for frame in frames {
             match frame {
-                Frame::Started { .. } => self.started(),
+                Frame::Started { .. } => self.started(&frame),
                 Frame::Failed { .. } => self.failure = Some(frame),
                 Frame::Ending => self.events.push_back(Event::PumpEnds),
                 Frame::Terminated => self.events.push_back(Event::PumpTerminated),
@@ -347,10 +347,12 @@ impl Daemon {
         self.process != 0 || self.group.page.delivery().fill() > 0
     }
 
-    fn started(&mut self) {
+    fn started(&mut self, frame: &Frame) {
         self.events.push_back(Event::Started);
-        // The pump tells the parent.
-        self.parent = None;
+        // The pump tells the parent as well, unless it has just been killed.
+        if let Some(mut parent) = self.parent.take() {
+            parent.send(frame);
+        }
         for client in std::mem::take(&mut self.restarting) {
             self.server.answer(client, Ok(()));
         }

@@ -84,8 +84,9 @@ impl Group {
     fn read(runtime: &Path, name: &str) -> Option<Self> {
         let files = GroupFiles::of(runtime, name);
         let snapshot = Snapshot::read(&files.page())?;
-        // A start that is under way or was killed on the way is no group yet.
-        if !snapshot.group_started() && !snapshot.has_roles() {
+        // A start that was killed on the way is no group, unless a process is left of it.
+        let is_there = snapshot.group_started() || snapshot.has_roles();
+        if !is_there && snapshot.alive(Member::Process) == 0 {
             return None;
         }
         let facts = files.read_facts()?;
@@ -438,17 +439,24 @@ pub(crate) fn reload(name: &str, setup: &Setup, policy: &Policy) -> Result<(), G
     ask_for_reload(name, &request)?;
     let within = yield_timeout(policy) + trial_timeout(policy) + trial_timeout(policy);
     let deadline = Instant::now() + within;
+    let made = |group: &Group| std::fs::metadata(group.files.page()).and_then(|page| page.created()).ok();
+    let ended = || GroupError::EndedMeanwhile { name: name.to_owned() };
+    let this = made(&find_answering(name).map_err(|_| ended())?);
     loop {
-        let ended = || GroupError::EndedMeanwhile { name: name.to_owned() };
         let group = find_answering(name).map_err(|_| ended())?;
+        if made(&group) != this {
+            return Err(ended());
+        }
+        let report = || Report::read(&group.files.directory).filter(|report| report.id == request.id);
+        let failed = |report: Option<Report>| {
+            let why = report.map_or_else(|| "it is not known why".to_owned(), |report| report.why);
+            Err(GroupError::NotReloaded { name: name.to_owned(), why: without_location(&why) })
+        };
         match group.snapshot.reload() {
             (id, ReloadState::Done) if id == request.id => return Ok(()),
-            (id, ReloadState::Failed) if id == request.id => {
-                let report = Report::read(&group.files.directory).filter(|report| report.id == id);
-                let why = report.map_or_else(|| "it is not known why".to_owned(), |report| report.why);
-                let why = without_location(&why);
-                return Err(GroupError::NotReloaded { name: name.to_owned(), why });
-            }
+            (id, ReloadState::Failed) if id == request.id => return failed(report()),
+            // Another one is under way, which was not accepted before this one was settled.
+            (id, _) if id != request.id => return report().map_or(Ok(()), |report| failed(Some(report))),
             _ if Instant::now() >= deadline => {
                 return Err(GroupError::Endless { name: name.to_owned(), within });
             }

@@ -3,8 +3,8 @@
 #![cfg(target_os = "linux")]
 
 use immortal_tests::{
-    Group, Launch, Ledger, Pids, Process, Random, Record, Role, Sandbox, Signal, artifacts, eventually,
-    holds_for,
+    Group, Launch, Ledger, Pids, Process, Random, Record, Role, Running, Sandbox, Signal, artifacts,
+    eventually, holds_for,
 };
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -779,4 +779,43 @@ fn the_exit_code_is_right_also_where_root_may_not_look_at_the_process_of_a_user(
         let status = group.wait_state("stopped");
         assert_eq!(status["last_exit"]["code"], 7, "{role:?}: {status:#}");
     }
+}
+
+/// Kills the roles of a group that waits for its process to be ready, and `start` too if that is asked for; returns the
+/// command and the process.
+fn killed_before_it_was_there(sandbox: &Sandbox, with_start: bool) -> (Running, i32) {
+    let launch = sandbox.launch("daemon").recorder().args(["--on-crash", "keep", "--ready", "notify"]);
+    let start = launch.puppet(["note=ran", "hang"]).spawn();
+    let process = eventually("it runs", || sandbox.noted("ran").first().copied());
+    let list = sandbox.immortal(["list", "--json"]).run().json();
+    let pids = Pids::from_json(&list[0]["pids"]);
+    if with_start {
+        start.signal(Signal::SIGKILL);
+    }
+    for role in [Role::Daemon, Role::Monitor] {
+        Process::find(pids.of(role)).expect("it lives").signal(Signal::SIGKILL);
+    }
+    (start, process)
+}
+
+#[test]
+fn a_start_whose_roles_are_killed_ends_the_process_that_they_have_left() {
+    let sandbox = Sandbox::new();
+    let (start, _) = killed_before_it_was_there(&sandbox, false);
+    start.wait().assert_refused(125);
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_process_that_a_killed_start_has_left_is_an_orphan_that_stop_ends() {
+    let sandbox = Sandbox::new();
+    let (start, process) = killed_before_it_was_there(&sandbox, true);
+    drop(start.wait());
+    let group = eventually("its roles are gone", || {
+        let list = sandbox.immortal(["list", "--json"]).run().json();
+        (list[0]["state"] == "orphaned").then(|| list[0].clone())
+    });
+    assert_eq!(group["pids"]["process"], process);
+    sandbox.immortal(["stop", "group"]).run().assert_code(0);
+    sandbox.assert_nothing_left();
 }

@@ -1,13 +1,18 @@
 //! What a command says: results on stdout, errors as one line on stderr.
 
-#![expect(clippy::print_stderr, reason = "this is where errors are shown")]
-
 use crate::groups::{GroupError, pids_json};
 use crate::loader::{chain, one_line};
 use crate::places::last_line;
 use crate::start::{StartError, Started};
 use serde_json::{Map, Value, json};
 use std::io::{self, IsTerminal, Write};
+
+/// Writes a line to stderr; where that cannot be written, the exit status has to do.
+macro_rules! complain {
+    ($($text:tt)*) => {
+        drop(writeln!(io::stderr(), $($text)*))
+    };
+}
 
 /// A command that failed: its exit status, what and why, and what to do.
 #[derive(Debug)]
@@ -31,9 +36,9 @@ impl Failure {
 
     /// Shows it; returns the exit status.
     pub(super) fn report(&self) -> u8 {
-        eprintln!("error: {}", self.text);
+        complain!("error: {}", self.text);
         if let Some(hint) = &self.hint {
-            eprintln!("hint: {}", one_line(hint));
+            complain!("hint: {}", one_line(hint));
         }
         self.status
     }
@@ -64,8 +69,8 @@ pub(super) fn usage(error: &clap::Error) -> u8 {
         return u8::from(error.print().is_err());
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        eprintln!("error: command line: a command is missing");
-        eprintln!("hint: immortal --help lists them");
+        complain!("error: command line: a command is missing");
+        complain!("hint: immortal --help lists them");
         return 2;
     }
     let text = error.to_string();
@@ -76,9 +81,9 @@ pub(super) fn usage(error: &clap::Error) -> u8 {
         .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
         .collect();
     let what = what.join(" ");
-    eprintln!("error: command line: {}", what.trim_start_matches("error: "));
+    complain!("error: command line: {}", what.trim_start_matches("error: "));
     let tip = text.lines().map(str::trim).find_map(|line| line.strip_prefix("tip: "));
-    eprintln!("hint: {}", tip.unwrap_or("immortal --help, immortal start --help"));
+    complain!("hint: {}", tip.unwrap_or("immortal --help, immortal start --help"));
     2
 }
 

@@ -138,6 +138,7 @@ impl Verified {
             failed => {
                 let pids = place.page.pids();
                 wait_until_gone(&[pids.pump, pids.daemon]);
+                place.end_process();
                 Err(failure(failed, place.last_line(pid)))
             }
         }

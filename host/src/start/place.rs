@@ -7,7 +7,7 @@ use crate::launch::{Identity, Strategy, number};
 use crate::loader::chain;
 use crate::places::{self, Claim, GroupFiles, PlaceError};
 use crate::role::STDERR;
-use crate::state::{Member, Page};
+use crate::state::{Member, Page, Snapshot};
 use crate::sys::fd;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -157,6 +157,15 @@ impl Place {
         match self.stderr {
             Stderr::Parent(pipes) => Some(pipes.attach(link, pump, files)),
             Stderr::File(_) | Stderr::Elsewhere => None,
+        }
+    }
+
+    /// The group does not live, and its roles are gone: ends the process that they have left if they were killed.
+    pub(super) fn end_process(&self) {
+        if let (Some(files), Some(page)) = (self.files(), Snapshot::of_file(&self.page_file))
+            && !page.has_roles_besides_launcher()
+        {
+            places::end_orphan(files, &page);
         }
     }
 

@@ -68,7 +68,12 @@ impl Snapshot {
 
     /// Whether a pump or daemon lives, or the parent that is about to start one.
     pub(crate) fn has_roles(&self) -> bool {
-        [Member::Pump, Member::Daemon, Member::Launcher].iter().any(|member| self.alive(*member) != 0)
+        self.has_roles_besides_launcher() || self.alive(Member::Launcher) != 0
+    }
+
+    /// Whether a pump or daemon lives.
+    pub(crate) fn has_roles_besides_launcher(&self) -> bool {
+        [Member::Pump, Member::Daemon].iter().any(|member| self.alive(*member) != 0)
     }
 
     /// What is going on, as the roles wrote it and as far as it can still be true.

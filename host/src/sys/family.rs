@@ -279,21 +279,26 @@ pub(crate) fn try_signal(pid: i32, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends a signal to a process group. One that is empty is no error.
+/// Sends a signal to a process group whose leader is not reaped. One that is empty is no error. A leader that was
+/// forked just now may not lead its group yet: then the signal is for it alone.
 pub(crate) fn signal_group(group: i32, signal: i32) {
-    send(-group, signal);
+    if !send(-group, signal) {
+        send(group, signal);
+    }
 }
 
-fn send(target: i32, signal: i32) {
+/// Returns whether there is anybody.
+fn send(target: i32, signal: i32) -> bool {
     if target == 0 || target == -1 || target == 1 {
-        return;
+        return true;
     }
     // SAFETY: `kill` takes any numbers and touches no memory; 0 and -1, which would reach others, are excluded.
-    if let Err(error) = Errno::result(unsafe { libc::kill(target, signal) })
-        && error != Errno::ESRCH
-    {
-        log::debug!("sending signal {signal} to {target}: {error}");
+    match Errno::result(unsafe { libc::kill(target, signal) }) {
+        Err(Errno::ESRCH) => return false,
+        Err(error) => log::debug!("sending signal {signal} to {target}: {error}"),
+        Ok(_) => {}
     }
+    true
 }
 
 /// What the kernel says of one process.
