@@ -6,7 +6,7 @@
 use std::io::Write;
 
 /// Opens what the caller left closed of stdin, stdout and stderr, so that no file of ours gets their numbers, and
-/// makes a write to a broken pipe an error instead of a death.
+/// makes a write to a broken pipe, or past the limit of file sizes, an error instead of a death.
 pub(crate) fn prepare() {
     for number in 0..=2 {
         // SAFETY: fcntl takes any number; open takes a NUL-terminated string and flags. Nobody owns a descriptor
@@ -17,8 +17,10 @@ pub(crate) fn prepare() {
             }
         }
     }
-    // SAFETY: ignoring a signal installs no code.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+        // SAFETY: ignoring a signal installs no code.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
 }
 
 /// Writes out what is left in the buffer of stdout.
