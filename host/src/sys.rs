@@ -4,6 +4,8 @@
 //! too. Nothing here knows what a group is; of the rest of the program it knows the types in which `launch` says who and
 //! with which limits a program is to be.
 
+#[cfg(all(test, linux_path))]
+pub(crate) mod alone;
 pub(crate) mod arguments;
 pub(crate) mod arrivals;
 pub(crate) mod birth;

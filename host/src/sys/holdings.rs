@@ -32,17 +32,9 @@ mod tests {
     use super::Holdings;
     use std::process::Command;
 
-    const ALONE: &str = "IMMORTAL_TEST_ALONE";
-
-    /// Looks in a process of its own: other tests open descriptors too.
     #[test]
     fn what_is_left_behind_is_seen() {
-        if std::env::var_os(ALONE).is_none() {
-            let name = std::thread::current().name().unwrap().to_owned();
-            let mut alone = Command::new(std::env::current_exe().unwrap());
-            let alone = alone.args(["--exact", &name, "--test-threads=1"]).env(ALONE, "1").output().unwrap();
-            assert!(alone.status.success(), "{alone:?}");
-            assert!(String::from_utf8_lossy(&alone.stdout).contains("1 passed"), "{alone:?}");
+        if !crate::sys::alone::is_alone() {
             return;
         }
         let Some(before) = Holdings::now() else { return };
