@@ -789,12 +789,13 @@ fn killed_before_it_was_there(sandbox: &Sandbox, with_start: bool) -> (Running, 
     let process = eventually("it runs", || sandbox.noted("ran").first().copied());
     let list = sandbox.immortal(["list", "--json"]).run().json();
     let pids = Pids::from_json(&list[0]["pids"]);
+    let roles = [Role::Daemon, Role::Monitor].map(|role| Process::find(pids.of(role)).expect("it lives"));
+    // None of them is to act on the death of another.
+    roles.iter().for_each(|role| role.signal(Signal::SIGSTOP));
     if with_start {
         start.signal(Signal::SIGKILL);
     }
-    for role in [Role::Daemon, Role::Monitor] {
-        Process::find(pids.of(role)).expect("it lives").signal(Signal::SIGKILL);
-    }
+    roles.iter().for_each(|role| role.signal(Signal::SIGKILL));
     (start, process)
 }
 
