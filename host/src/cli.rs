@@ -2,8 +2,8 @@
 
 mod args;
 mod later;
-pub(crate) mod likely;
 mod logs;
+pub(crate) mod lookahead;
 mod monitor;
 mod names;
 mod reload;

@@ -12,7 +12,7 @@ mod pumps;
 mod reload;
 mod tail;
 
-use crate::control::{ClientId, Command as Wish, Server};
+use crate::control::{ClientId, Command, Server};
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::number;
@@ -243,7 +243,7 @@ impl Daemon {
         self.take_predecessor();
         self.take_new_files();
         self.take_signals();
-        self.take_wishes(accepting);
+        self.take_commands(accepting);
         self.take_timers();
         self.look_at_sweep();
     }
@@ -404,28 +404,28 @@ impl Daemon {
         }
     }
 
-    fn take_wishes(&mut self, accepting: bool) {
-        for (client, wish) in self.server.take(accepting) {
-            match wish {
-                Wish::Stop => {
+    fn take_commands(&mut self, accepting: bool) {
+        for (client, command) in self.server.take(accepting) {
+            match command {
+                Command::Stop => {
                     self.stopping.push(client);
                     self.events.push_back(Event::ShutdownAsked);
                 }
-                Wish::Signal(signal) => {
+                Command::Signal(signal) => {
                     let result = self.signal_process(signal);
                     self.server.answer(client, result);
                 }
-                Wish::Arguments => {
+                Command::Arguments => {
                     self.server.answer_arguments(client, self.group.launch.arguments());
                 }
-                Wish::Reload(request) => match request.open() {
+                Command::Reload(request) => match request.open() {
                     Ok(setup) => self.take_reload(Asker::Client(client), request.id, setup),
                     Err(why) => self.server.answer(client, Err(why)),
                 },
-                Wish::Restart if self.life.is_ending() => {
+                Command::Restart if self.life.is_ending() => {
                     self.server.answer(client, Err("the group is ending".into()));
                 }
-                Wish::Restart => {
+                Command::Restart => {
                     // The next pump spawns the process even if it had ended for good, and ends one that was kept.
                     self.group.page.set_held(false);
                     if self.pump.is_none() {

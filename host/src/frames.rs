@@ -36,7 +36,7 @@ pub(crate) enum Frame {
     Kill,
     /// This set-up is wanted in the place of the group's; `id` is the asker's.
     Reload { id: u64, setup: Setup },
-    /// What becomes of that wish: why it is refused, if it is.
+    /// What becomes of that request: why it is refused, if it is.
     ReloadAnswer { id: u64, refusal: Option<String> },
     /// Make way for another pump.
     Yield,

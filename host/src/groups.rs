@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long a group may answer nobody: a role is being replaced.
 const SILENCE: Duration = Duration::from_secs(60);
-/// How long is waited between two looks at what becomes of a wish.
+/// How long is waited between two looks at what becomes of a request.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Why a command on a group failed.

@@ -38,7 +38,7 @@ mod state;
 mod strings;
 mod sys;
 
-use cli::likely;
+use cli::lookahead;
 use loader::helper;
 use role::{Begun, Role, RoleError};
 use std::io::Write;
@@ -118,10 +118,10 @@ fn command(argument: Option<&str>) -> u8 {
     if matches!(argument, Some("start" | "check")) {
         // What is logged while it is loaded may be wanted then.
         let is_logged = std::env::var_os("RUST_LOG").is_some();
-        helper::keep_one_in_reserve(likely::monitor(std::env::args_os()).filter(|_| !is_logged));
+        helper::keep_one_in_reserve(lookahead::monitor(std::env::args_os()).filter(|_| !is_logged));
     }
     if argument == Some("start") {
-        match likely::strategy(std::env::args_os()) {
+        match lookahead::strategy(std::env::args_os()) {
             Strategy::Daemon => role::keep_one_in_reserve(Role::Daemon, live_as_daemon),
             Strategy::Unattached => role::keep_one_in_reserve(Role::Pump, live_as_pump),
             // Its pump is executed as a child of the command, which lives on.

@@ -21,12 +21,12 @@ pub(crate) fn tell_manager(text: &str) {
 
 /// Where a process says that it is ready.
 #[derive(Debug)]
-pub(crate) struct Ear {
+pub(crate) struct NotifySocket {
     socket: UnixDatagram,
     address: OsString,
 }
 
-impl Ear {
+impl NotifySocket {
     /// Opens one; `directory` is used where the system has no abstract addresses.
     pub(crate) fn open(directory: &std::path::Path) -> io::Result<Self> {
         let (socket, address) = socket::datagram_listener(directory)?;
@@ -43,7 +43,7 @@ impl Ear {
     /// the system does not name is accepted: its address was told to the process alone.
     // Its buffer is not to be a part of the stack of whoever sleeps.
     #[inline(never)]
-    pub(crate) fn hears_ready(&self, accept: impl Fn(i32, u32) -> bool) -> bool {
+    pub(crate) fn receive_ready(&self, accept: impl Fn(i32, u32) -> bool) -> bool {
         let mut ready = false;
         let mut text = [0; 4096];
         while let Ok((count, sender)) = socket::receive_with_sender(&self.socket, &mut text) {
@@ -54,7 +54,7 @@ impl Ear {
     }
 }
 
-impl AsFd for Ear {
+impl AsFd for NotifySocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -67,11 +67,11 @@ mod tests {
     #[test]
     fn ready_is_heard_from_those_who_may_say_it() {
         let directory = tempfile::tempdir().unwrap();
-        let ear = Ear::open(directory.path()).unwrap();
-        assert!(!ear.hears_ready(|_, _| true));
-        socket::send_datagram(ear.address(), b"STATUS=soon\nREADY=1\n").unwrap();
-        assert!(ear.hears_ready(|pid, _| pid == i32::try_from(std::process::id()).unwrap()));
-        socket::send_datagram(ear.address(), b"READY=0").unwrap();
-        assert!(!ear.hears_ready(|_, _| true));
+        let own = NotifySocket::open(directory.path()).unwrap();
+        assert!(!own.receive_ready(|_, _| true));
+        socket::send_datagram(own.address(), b"STATUS=soon\nREADY=1\n").unwrap();
+        assert!(own.receive_ready(|pid, _| pid == i32::try_from(std::process::id()).unwrap()));
+        socket::send_datagram(own.address(), b"READY=0").unwrap();
+        assert!(!own.receive_ready(|_, _| true));
     }
 }

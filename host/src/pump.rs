@@ -3,10 +3,10 @@
 //! This file is the main thread: it waits, turns what happened into events of the lifecycle, and carries its
 //! actions out. It never waits for the relay without a deadline, so a hook that hangs cannot stop `stop`.
 
+mod actions;
 mod beginning;
 mod crash_file;
 mod deadline;
-mod deeds;
 mod fallback;
 mod intake;
 mod mail;
@@ -14,14 +14,14 @@ mod offer;
 mod relay;
 mod sink;
 
-use crate::control::{ClientId, Command as Wish, Server};
+use crate::control::{ClientId, Command, Server};
 use crate::crash;
 use crate::delivery::Verdict;
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::{Limit, Strategy};
 use crate::lifecycle::{Event, Lifecycle, Phase, Timer};
-use crate::notify::Ear;
+use crate::notify::NotifySocket;
 use crate::program::Prepared;
 use crate::role::{Begun, Group, RoleError, attempt};
 use crate::state::Member;
@@ -84,7 +84,7 @@ struct Pump {
     /// Strategy daemon: to the parent, until it has its answer.
     parent: Option<Link>,
     /// `--ready notify`: where the process says that it is ready.
-    ear: Option<Ear>,
+    notify_socket: Option<NotifySocket>,
     timers: [Option<Instant>; Timer::ALL.len()],
     /// `--hook-timeout`, until a hook has failed.
     deadline: Option<Deadline>,
@@ -116,7 +116,7 @@ struct Pump {
     /// Clients that asked for the end; they are answered when it is under way. One that is not, because this pump
     /// left before it came to that, asks the next one.
     stopping: Vec<ClientId>,
-    /// Clients that wait for the daemon's answer to their wish for a reload.
+    /// Clients that wait for the daemon's answer to their request for a reload.
     reloading: Vec<(u64, ClientId)>,
     /// Whether a hook is to blame, should this pump leave.
     verdict: Verdict,
@@ -168,7 +168,7 @@ impl Pump {
         let watch = self.watch.as_ref().filter(|_| self.awaits_end() && self.unexplained.is_none());
         fds.extend(watch.map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(true));
-        fds.extend(self.ear.as_ref().map(|ear| PollFd::new(ear.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.notify_socket.as_ref().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
         // The relay's answer comes soon.
         if timeout.is_none() && self.lifecycle.phase() != Phase::Delivering {
             memory::trim_stack();
@@ -178,7 +178,8 @@ impl Pump {
             return self.break_down(&error);
         }
         let ready = |index: usize| fds.get(index).is_some_and(|fd| fd.any() == Some(true));
-        let ear = fds.last().filter(|_| self.ear.is_some()).is_some_and(|fd| fd.any() == Some(true));
+        let readiness =
+            fds.last().filter(|_| self.notify_socket.is_some()).is_some_and(|fd| fd.any() == Some(true));
         let (mail, signal, link) = (ready(0), ready(1), self.link.is_some() && ready(2));
         let behind_link = 2 + usize::from(self.link.is_some());
         let ended = watch.is_some() && ready(behind_link);
@@ -202,9 +203,9 @@ impl Pump {
             self.take_frames();
         }
         if clients {
-            self.take_wishes();
+            self.take_commands();
         }
-        if ear {
+        if readiness {
             self.take_readiness();
         }
         self.take_timers();
@@ -375,7 +376,7 @@ impl Pump {
         self.note_exit(exit);
         self.dead = Some(exit);
         log::info!("process {} ended: {exit:?}", started.pid);
-        if self.ear.is_some() && !self.group.page.group_started() {
+        if self.notify_socket.is_some() && !self.group.page.group_started() {
             let text = "the program: it ended before it said READY=1".to_owned();
             self.failure.get_or_insert((FAILED, text, None));
         }
@@ -446,7 +447,7 @@ impl Pump {
     /// The process and what descends from it may say that it is ready. A helper that is gone already cannot be
     /// looked up any more; its user must be one that may stop the group anyway.
     fn take_readiness(&mut self) {
-        let (Some(ear), Some(process)) = (&self.ear, self.process) else { return };
+        let (Some(notify_socket), Some(process)) = (&self.notify_socket, self.process) else { return };
         let of_program = self.group.launch.program.identity.as_ref().map(|identity| identity.uid);
         let own = nix::unistd::geteuid().as_raw();
         let is_ours = |pid, uid| {
@@ -454,26 +455,26 @@ impl Pump {
                 || family::descendants().contains(&pid)
                 || (!family::runs(pid, 0) && (uid == 0 || uid == own || Some(uid) == of_program))
         };
-        if ear.hears_ready(is_ours) {
+        if notify_socket.receive_ready(is_ours) {
             self.events.push_back(Event::Ready);
         }
     }
 
-    fn take_wishes(&mut self) {
-        for (client, wish) in self.server.take(true) {
-            match wish {
-                Wish::Stop => {
+    fn take_commands(&mut self) {
+        for (client, command) in self.server.take(true) {
+            match command {
+                Command::Stop => {
                     self.stopping.push(client);
                     self.events.push_back(Event::ShutdownAsked);
                 }
-                Wish::Signal(signal) => {
+                Command::Signal(signal) => {
                     let result = self.signal_process(signal);
                     self.server.answer(client, result);
                 }
-                Wish::Arguments => {
+                Command::Arguments => {
                     self.server.answer_arguments(client, self.group.launch.arguments());
                 }
-                Wish::Reload(request) => match request.open() {
+                Command::Reload(request) => match request.open() {
                     Ok(setup) if self.group.launch.strategy == Strategy::Daemon => {
                         self.reloading.push((request.id, client));
                         self.tell(&Frame::Reload { id: request.id, setup });
@@ -481,10 +482,10 @@ impl Pump {
                     Ok(_) => self.server.answer(client, Err("it has no daemon".into())),
                     Err(why) => self.server.answer(client, Err(why)),
                 },
-                Wish::Restart if self.lifecycle.is_ending() => {
+                Command::Restart if self.lifecycle.is_ending() => {
                     self.server.answer(client, Err("the group is ending".into()));
                 }
-                Wish::Restart => {
+                Command::Restart => {
                     self.restarting.push(client);
                     self.events.push_back(Event::RestartAsked);
                 }

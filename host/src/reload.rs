@@ -85,13 +85,13 @@ impl Executable {
     }
 }
 
-/// The wish for a reload as it stands on the control socket. The set-up is opaque there, so that a group that knows
+/// The request for a reload as it stands on the control socket. The set-up is opaque there, so that a group that knows
 /// another form of it can read the number of the format all the same.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Request {
     /// Version of what roles and command have in common.
     format: u32,
-    /// Tells this wish from any other.
+    /// Tells this request from any other.
     pub(crate) id: u64,
     /// The set-up, in hexadecimal digits.
     setup: String,
@@ -105,7 +105,7 @@ impl fmt::Debug for Request {
 }
 
 impl Request {
-    /// A wish that is like no other.
+    /// A request that is like no other.
     pub(crate) fn new(setup: &Setup) -> Self {
         let id = RandomState::new().build_hasher().finish() | 1;
         let bytes = postcard::to_allocvec(setup).expect("plain data can be encoded");
@@ -135,7 +135,7 @@ impl Request {
 /// Why the last reload failed: a file in the group's directory, written before the page says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
-    /// Which wish it is about.
+    /// Which request it is about.
     pub(crate) id: u64,
     /// The reason, in one line.
     pub(crate) why: String,
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_arrives_as_it_was_meant_and_shows_no_value_on_the_way() {
+    fn a_request_arrives_as_it_was_meant_and_shows_no_value_on_the_way() {
         let setup = setup();
         let request = Request::new(&setup);
         let line = serde_json::to_string(&request).unwrap();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_of_another_format_is_refused_whatever_it_holds() {
+    fn a_request_of_another_format_is_refused_whatever_it_holds() {
         let request = Request { format: FORMAT + 1, id: 7, setup: "?".into() };
         assert!(request.open().unwrap_err().contains("format"), "{:?}", request.open());
         for setup in ["", "0", "zz", "00"] {

@@ -69,7 +69,7 @@ enum Word {
     Aside,
     /// Version of what the roles have in common.
     RolesFormat,
-    /// Which wish for a reload was the last one. Before its state: a reader that knows it reads a state that is not
+    /// Which request for a reload was the last one. Before its state: a reader that knows it reads a state that is not
     /// older.
     ReloadId,
     ReloadState,

@@ -315,17 +315,17 @@ fn asked(group: &Group<'_>, line: &str) -> serde_json::Value {
 fn a_command_of_another_format_is_refused_and_so_is_nonsense() {
     let sandbox = Sandbox::new();
     let group = keep(&sandbox).log().puppet(["hang"]).start();
-    let wish = |format: u32, setup: &str| {
+    let request = |format: u32, setup: &str| {
         let reload = serde_json::json!({"format": format, "id": 7, "setup": setup});
         asked(&group, &serde_json::json!({"v": 1, "command": {"reload": reload}}).to_string())
     };
-    let refused = wish(999, "of a later version");
+    let refused = request(999, "of a later version");
     assert_eq!(refused["ok"], false, "{refused}");
     let why = refused["error"].as_str().expect("a reason");
     assert!(why.contains("999"), "{why}");
     let own: u32 = why.split(' ').find_map(|word| word.parse().ok()).expect("the group's own format");
     for nonsense in ["", "0", "zz", "00", &"00".repeat(1000)] {
-        assert_eq!(wish(own, nonsense)["ok"], false, "{nonsense}");
+        assert_eq!(request(own, nonsense)["ok"], false, "{nonsense}");
     }
     assert_eq!(group.pids(), group.started);
     reload(&group, &[]).assert_code(0);

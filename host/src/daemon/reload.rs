@@ -78,7 +78,7 @@ impl Found {
 }
 
 impl Daemon {
-    /// Looks at a wish; whoever has it hears of it when it is decided.
+    /// Looks at a request; whoever made it hears of it when it is decided.
     pub(super) fn take_reload(&mut self, asker: Asker, id: u64, setup: Setup) {
         if self.group.page.reload().0 == id {
             // It was asked before, and the answer did not arrive.

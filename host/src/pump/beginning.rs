@@ -11,7 +11,7 @@ use crate::frames::Link;
 use crate::launch::{Limit, Strategy, number};
 use crate::lifecycle::{Inherited, Lifecycle, Timer};
 use crate::loader::LastCrash;
-use crate::notify::Ear;
+use crate::notify::NotifySocket;
 use crate::program::{self, Prepared};
 use crate::role::{self, Group, RoleError, attempt};
 use crate::spool::SPOOL_BYTES;
@@ -34,7 +34,8 @@ impl Pump {
         group.page.set_own(Member::Pump);
         let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
         let signals = attempt("watch signals", Signals::watch(&signals))?;
-        let LaidOut { prepared, environment, ear, limits, umask, file_size } = LaidOut::of(&mut group)?;
+        let LaidOut { prepared, environment, notify_socket, limits, umask, file_size } =
+            LaidOut::of(&mut group)?;
         let listener = match &group.listener {
             Some(listener) => Some(attempt("keep the control socket", listener.try_clone())?),
             None => None,
@@ -95,7 +96,7 @@ impl Pump {
             server: Server::new(listener),
             link,
             parent,
-            ear,
+            notify_socket,
             timers: [None; Timer::ALL.len()],
             process,
             watch,
@@ -127,7 +128,7 @@ impl Pump {
 struct LaidOut {
     prepared: Prepared,
     environment: Strings,
-    ear: Option<Ear>,
+    notify_socket: Option<NotifySocket>,
     limits: Vec<Limit>,
     umask: Mode,
     file_size: Option<u64>,
@@ -148,17 +149,17 @@ impl LaidOut {
         }
         let inherited = group.keep_environment().clone();
         let mut environment = program::environment(&group.launch.program, &inherited);
-        let ear = match group.launch.policy.ready_within {
-            Some(_) => Some(attempt("listen for readiness", Ear::open(&group.directory()))?),
+        let notify_socket = match group.launch.policy.ready_within {
+            Some(_) => Some(attempt("listen for readiness", NotifySocket::open(&group.directory()))?),
             None => None,
         };
-        if let Some(ear) = &ear {
-            let address = ear.address();
+        if let Some(socket) = &notify_socket {
+            let address = socket.address();
             environment = program::with_variable(&environment, b"NOTIFY_SOCKET", address.as_encoded_bytes());
         }
         let prepared = program::prepare(&group.launch.program, &environment)
             .map_err(|error| RoleError::System("lay out the program", std::io::Error::other(error)))?;
-        Ok(Self { prepared, environment, ear, limits, umask, file_size })
+        Ok(Self { prepared, environment, notify_socket, limits, umask, file_size })
     }
 }
 

@@ -194,7 +194,7 @@ impl Page {
         self.set(Word::ReloadState, state as u64);
     }
 
-    /// Which wish for a reload was the last one, and how far it is.
+    /// Which request for a reload was the last one, and how far it is.
     pub(crate) fn reload(self) -> (u64, ReloadState) {
         (self.get(Word::ReloadId), ReloadState::from_number(self.get(Word::ReloadState)))
     }

@@ -133,7 +133,7 @@ impl Snapshot {
         self.get(Word::RolesFormat)
     }
 
-    /// Which wish for a reload was the last one, and how far it is.
+    /// Which request for a reload was the last one, and how far it is.
     pub(crate) fn reload(&self) -> (u64, ReloadState) {
         (self.get(Word::ReloadId), ReloadState::from_number(self.get(Word::ReloadState)))
     }
