@@ -373,6 +373,24 @@ fn a_daemon_killed_during_a_pause_is_replaced() {
     group.stop();
 }
 
+/// No pump lives then that could execute another daemon.
+#[test]
+fn a_daemon_interrupted_in_the_pause_before_the_next_pump_leaves_the_group_to_that_pump() {
+    for signal in [Signal::SIGINT, Signal::SIGHUP] {
+        let sandbox = Sandbox::new();
+        let pause = ["--stable", "1h", "--backoff", "1h", "--backoff-max", "1h"];
+        let group = sandbox.launch("daemon").recorder().args(pause).puppet(["hang"]).start();
+        group.member(Role::Monitor).signal(Signal::SIGKILL);
+        let second = group.wait_renewed(group.started, &[Role::Process, Role::Monitor]);
+        group.member(Role::Monitor).signal(Signal::SIGKILL);
+        group.wait_state("backoff");
+        group.member(Role::Daemon).signal(signal);
+        group.wait_renewed(second, &ALL);
+        group.stop();
+        sandbox.assert_nothing_left();
+    }
+}
+
 #[test]
 fn a_daemon_killed_while_the_process_is_stopped_for_good_does_not_start_it() {
     let sandbox = Sandbox::new();

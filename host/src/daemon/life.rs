@@ -272,8 +272,8 @@ impl Life {
             }
             Event::Terminated => self.terminated(out),
             Event::Interrupted if self.phase == Phase::Up && !self.ending => self.go(Outcome::Killed, out),
-            Event::Interrupted if self.phase == Phase::Pausing && self.policy.keeps() => {
-                // The process is to outlive this daemon: here is a pump that becomes the next one.
+            Event::Interrupted if self.phase == Phase::Pausing => {
+                // The group is to outlive this daemon: here is a pump that starts, or becomes, the next one.
                 out.push(Action::Disarm(Timer::Backoff));
                 self.spawn(out);
                 self.go(Outcome::Killed, out);

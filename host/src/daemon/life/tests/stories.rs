@@ -117,30 +117,38 @@ fn sigterm_to_a_daemon_whose_pump_died_in_the_grace_ends_the_group() {
     assert_eq!(left(&life.step(Event::Swept)), Some(Outcome::Ended));
 }
 
-/// A daemon that keeps, in the pause before the next pump.
-fn pausing_with_a_kept_process() -> Life {
-    let policy = Policy { on_crash: OnCrash::Keep, ..Policy::default() };
+/// A daemon in the pause before the next pump.
+fn pausing(on_crash: OnCrash) -> Life {
+    let policy = Policy { on_crash, ..Policy::default() };
     let (mut life, _) = Life::new(policy, true, false);
     for _ in 0..2 {
         assert_eq!(life.phase(), Phase::Up);
         life.step(Event::PumpDied { ran: MOMENT, jitter: 0, unfinished: true });
+        if life.phase() == Phase::Sweeping {
+            life.step(Event::Swept);
+        }
     }
     assert_eq!(life.phase(), Phase::Pausing);
     life
 }
 
 #[test]
-fn sigint_to_a_daemon_without_a_pump_leaves_a_kept_process_to_a_new_pump() {
-    let actions = pausing_with_a_kept_process().step(Event::Interrupted);
-    let spawned = actions.iter().position(|action| *action == Action::SpawnPump);
-    assert!(spawned.is_some() && left(&actions) == Some(Outcome::Killed), "{actions:?}");
-    assert!(!actions.contains(&Action::Sweep), "{actions:?}");
+fn sigint_to_a_daemon_without_a_pump_leaves_the_group_to_a_new_pump() {
+    for on_crash in [OnCrash::Keep, OnCrash::Respawn] {
+        let actions = pausing(on_crash).step(Event::Interrupted);
+        let spawned = actions.iter().position(|action| *action == Action::SpawnPump);
+        assert!(spawned.is_some() && left(&actions) == Some(Outcome::Killed), "{actions:?}");
+        assert!(!actions.contains(&Action::Sweep), "{actions:?}");
+    }
 }
 
 #[test]
 fn sigterm_to_a_daemon_without_a_pump_may_be_the_end_of_the_system_and_ends_the_group() {
-    let mut life = pausing_with_a_kept_process();
+    let mut life = pausing(OnCrash::Keep);
     assert!(life.step(Event::Terminated).contains(&Action::SpawnPump));
+    assert!(life.is_stopping());
+    let mut life = pausing(OnCrash::Respawn);
+    assert!(!life.step(Event::Terminated).contains(&Action::SpawnPump));
     assert!(life.is_stopping());
 }
 

@@ -312,8 +312,8 @@ impl World {
         }
         // Both got SIGTERM, or this one did and there is no other: that is asking for the end of the group.
         let dies = matches!(event, Event::Terminated | Event::Interrupted | Event::Elapsed(Timer::Term));
-        // With `keep` a pump is started to pass the process on to, unless it may be a shutdown of the system.
-        let passes_on = self.keeps && self.pausing && event == Event::Interrupted;
+        // A pump is started to pass the group on to, unless it may be a shutdown of the system.
+        let passes_on = self.pausing && event == Event::Interrupted;
         let told = dies && !self.pump_known && !passes_on;
         self.shutdown |= told || (self.terminated && self.pump_terminated);
     }
