@@ -2,9 +2,10 @@
 //! is started; the child only carries it out.
 
 use crate::launch::{Identity, Limit, Program};
-use crate::sys::family;
+use crate::sys::{family, user};
 use immortal_monitor_api::scalar;
-use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::{Gid, Group, Uid, User};
 use std::ffi::CString;
 
 /// Why user, group, limits or priority are refused.
@@ -101,7 +102,7 @@ impl Privileges {
 
 fn groups_of(name: &str, gid: Gid) -> nix::Result<Vec<Gid>> {
     let name = CString::new(name).map_err(|_| nix::errno::Errno::EINVAL)?;
-    getgrouplist(&name, gid)
+    user::groups(&name, gid)
 }
 
 fn find_user(text: &str) -> Result<(Uid, Gid, Option<String>), PrivilegeError> {
@@ -125,36 +126,35 @@ fn find_group(text: &str) -> Result<Gid, PrivilegeError> {
 }
 
 /// The limits by the names of the shell's `ulimit` manual and of systemd's units.
-const RESOURCES: [(&str, nix::sys::resource::Resource); 8] = {
-    use nix::sys::resource::Resource;
-    [
-        ("core", Resource::RLIMIT_CORE),
-        ("cpu", Resource::RLIMIT_CPU),
-        ("data", Resource::RLIMIT_DATA),
-        ("fsize", Resource::RLIMIT_FSIZE),
-        ("memlock", Resource::RLIMIT_MEMLOCK),
-        ("nofile", Resource::RLIMIT_NOFILE),
-        ("nproc", Resource::RLIMIT_NPROC),
-        ("stack", Resource::RLIMIT_STACK),
-    ]
-};
-
 #[cfg(target_os = "linux")]
-const MORE_RESOURCES: [(&str, nix::sys::resource::Resource); 8] = {
-    use nix::sys::resource::Resource;
-    [
-        ("as", Resource::RLIMIT_AS),
-        ("locks", Resource::RLIMIT_LOCKS),
-        ("msgqueue", Resource::RLIMIT_MSGQUEUE),
-        ("nice", Resource::RLIMIT_NICE),
-        ("rss", Resource::RLIMIT_RSS),
-        ("rtprio", Resource::RLIMIT_RTPRIO),
-        ("rttime", Resource::RLIMIT_RTTIME),
-        ("sigpending", Resource::RLIMIT_SIGPENDING),
-    ]
-};
+const RESOURCES: [(&str, Resource); 16] = [
+    ("core", Resource::RLIMIT_CORE),
+    ("cpu", Resource::RLIMIT_CPU),
+    ("data", Resource::RLIMIT_DATA),
+    ("fsize", Resource::RLIMIT_FSIZE),
+    ("memlock", Resource::RLIMIT_MEMLOCK),
+    ("nofile", Resource::RLIMIT_NOFILE),
+    ("nproc", Resource::RLIMIT_NPROC),
+    ("stack", Resource::RLIMIT_STACK),
+    ("as", Resource::RLIMIT_AS),
+    ("locks", Resource::RLIMIT_LOCKS),
+    ("msgqueue", Resource::RLIMIT_MSGQUEUE),
+    ("nice", Resource::RLIMIT_NICE),
+    ("rss", Resource::RLIMIT_RSS),
+    ("rtprio", Resource::RLIMIT_RTPRIO),
+    ("rttime", Resource::RLIMIT_RTTIME),
+    ("sigpending", Resource::RLIMIT_SIGPENDING),
+];
+/// Those that all systems have.
 #[cfg(not(target_os = "linux"))]
-const MORE_RESOURCES: [(&str, nix::sys::resource::Resource); 0] = [];
+const RESOURCES: [(&str, Resource); 6] = [
+    ("core", Resource::RLIMIT_CORE),
+    ("cpu", Resource::RLIMIT_CPU),
+    ("data", Resource::RLIMIT_DATA),
+    ("fsize", Resource::RLIMIT_FSIZE),
+    ("nofile", Resource::RLIMIT_NOFILE),
+    ("stack", Resource::RLIMIT_STACK),
+];
 
 fn parse_limit(text: &str, is_root: bool) -> Result<Limit, PrivilegeError> {
     let refuse = |why: String| PrivilegeError::Limit { limit: text.to_owned(), why };
@@ -162,10 +162,9 @@ fn parse_limit(text: &str, is_root: bool) -> Result<Limit, PrivilegeError> {
         .split_once('=')
         .ok_or_else(|| refuse("it must be NAME=SOFT[:HARD], as in nofile=1024".into()))?;
     let lower = name.to_ascii_lowercase();
-    let all = || RESOURCES.iter().chain(&MORE_RESOURCES);
-    let known = all().find(|(known, _)| *known == lower.trim_start_matches("rlimit_"));
+    let known = RESOURCES.iter().find(|(known, _)| *known == lower.trim_start_matches("rlimit_"));
     let Some((_, resource)) = known else {
-        let names: Vec<&str> = all().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = RESOURCES.iter().map(|(name, _)| *name).collect();
         return Err(refuse(format!("there is no limit {name}; there are {}", names.join(", "))));
     };
     let value = |text: &str| match text {
@@ -179,7 +178,7 @@ fn parse_limit(text: &str, is_root: bool) -> Result<Limit, PrivilegeError> {
     if soft > hard {
         return Err(refuse("the soft limit is above the hard one".into()));
     }
-    let (_, current) = nix::sys::resource::getrlimit(*resource).map_err(|errno| refuse(errno.to_string()))?;
+    let (_, current) = getrlimit(*resource).map_err(|errno| refuse(errno.to_string()))?;
     if hard > current && !is_root {
         return Err(PrivilegeError::AboveHard(text.to_owned(), current));
     }
@@ -188,7 +187,7 @@ fn parse_limit(text: &str, is_root: bool) -> Result<Limit, PrivilegeError> {
 
 /// A limit as `status` shows it.
 pub(crate) fn show(limit: &Limit) -> String {
-    let name = RESOURCES.iter().chain(&MORE_RESOURCES).find(|(_, known)| *known as u32 == limit.resource);
+    let name = RESOURCES.iter().find(|(_, known)| *known as u32 == limit.resource);
     let value = |number: u64| match number {
         nix::libc::RLIM_INFINITY => "unlimited".to_owned(),
         number => number.to_string(),

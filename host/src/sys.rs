@@ -27,4 +27,5 @@ pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod spawn;
 pub(crate) mod usage;
+pub(crate) mod user;
 pub(crate) mod wake;

@@ -1,7 +1,9 @@
 //! What the process may be and have: user, groups, limits, mask, priority, variables of a file. What cannot be is
 //! refused before anything starts.
 
-use immortal_tests::{Group, Process, Role, Sandbox, Signal, eventually};
+#[cfg(target_os = "linux")]
+use immortal_tests::Process;
+use immortal_tests::{Group, Role, Sandbox, Signal, eventually};
 use std::collections::BTreeMap;
 use std::path::Path;
 

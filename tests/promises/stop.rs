@@ -1,6 +1,8 @@
 //! `stop` ends everything that descends from the process, however it hides, and in time.
 
-use immortal_tests::{Group, Process, Role, Sandbox, Signal, eventually};
+#[cfg(target_os = "linux")]
+use immortal_tests::{Group, Role};
+use immortal_tests::{Process, Sandbox, Signal, eventually};
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_millis(800);

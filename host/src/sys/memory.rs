@@ -9,7 +9,8 @@
 )]
 
 /// How far below its frames a stack is looked at, in bytes.
-pub(crate) const DEPTH_BYTES: usize = 128 * 1024;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const DEPTH_BYTES: usize = 128 * 1024;
 
 /// Lets all threads allocate from one heap. Otherwise the allocator gives each thread one of its own, of which a
 /// few pages are always in use. To be called before there are threads.
@@ -31,7 +32,7 @@ pub(crate) fn trim_heap() {
 }
 
 /// Gives the system back the pages that this thread's stack once reached down to: within two microseconds. For a
-/// thread with a stack of more than [`DEPTH_BYTES`] that is about to sleep.
+/// thread with a stack of more than 128 KiB that is about to sleep.
 #[inline(never)]
 pub(crate) fn trim_stack() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

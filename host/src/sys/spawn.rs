@@ -372,6 +372,10 @@ fn become_user(identity: &Identity) -> bool {
 }
 
 #[cfg(portable_path)]
+#[cfg_attr(
+    target_vendor = "apple",
+    expect(clippy::cast_possible_truncation, reason = "nobody is in so many groups")
+)]
 fn become_user(identity: &Identity) -> bool {
     let groups = &identity.groups;
     // SAFETY: as above; this process has memory and threads of its own.
