@@ -19,11 +19,18 @@ pub(super) fn write(manager: Manager, name: &str, executable: &str, arguments: &
     }
 }
 
-/// These managers watch the program that they start, so the strategy is the one in which it stays.
+/// These managers watch the program that they start, so the strategy is the one in which it stays. No process is kept
+/// in it.
 fn attached(arguments: &[String]) -> Vec<String> {
     let mut arguments = arguments.to_vec();
-    if let Some(at) = arguments.iter().position(|argument| argument == "--strategy") {
+    let option = |arguments: &[String], name: &str| {
+        arguments.iter().take_while(|argument| *argument != "--").position(|argument| argument == name)
+    };
+    if let Some(at) = option(&arguments, "--strategy") {
         arguments[at + 1] = "development".into();
+    }
+    if let Some(at) = option(&arguments, "--on-crash") {
+        arguments.drain(at..at + 2);
     }
     arguments
 }
@@ -127,5 +134,13 @@ mod tests {
         let yaml = write(Manager::Compose, "web", "/usr/bin/immortal", &arguments());
         assert!(yaml.contains("\"development\""));
         assert!(yaml.contains("$$HOME"));
+    }
+
+    #[test]
+    fn managers_that_watch_a_child_are_not_asked_to_keep_a_process() {
+        let words =
+            ["start", "--strategy", "daemon", "--on-crash", "keep", "--", "tool", "--on-crash", "keep"];
+        let attached = attached(&words.map(String::from));
+        assert_eq!(attached, ["start", "--strategy", "development", "--", "tool", "--on-crash", "keep"]);
     }
 }
