@@ -250,13 +250,7 @@ fn examine(path: &Path) -> Result<(), Option<String>> {
 
 fn judge_head(head: &[u8]) -> Result<(), Option<String>> {
     if let Some(line) = head.strip_prefix(b"#!") {
-        let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
-        let interpreter = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
-        let interpreter = Path::new(OsStr::from_bytes(interpreter));
-        return match std::fs::metadata(interpreter) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Some(format!("its interpreter {} is missing", interpreter.display()))),
-        };
+        return judge_interpreter(line.split(|byte| *byte == b'\n').next().unwrap_or_default());
     }
     let formats: [&[u8]; 7] = [
         b"\x7fELF",
@@ -271,6 +265,27 @@ fn judge_head(head: &[u8]) -> Result<(), Option<String>> {
         return Ok(());
     }
     Err(Some("its format is unknown: it is neither a binary nor a script with a #! line".into()))
+}
+
+/// The first line of a script, behind the `#!`. To the kernel a carriage return is a part of the name.
+fn judge_interpreter(line: &[u8]) -> Result<(), Option<String>> {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let name = line.split(is_blank).find(|word| !word.is_empty()).unwrap_or_default();
+    let shown = String::from_utf8_lossy(name.strip_suffix(b"\r").unwrap_or(name)).into_owned();
+    let path = Path::new(OsStr::from_bytes(name));
+    let why = match std::fs::metadata(path) {
+        Ok(data) if data.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok() => {
+            return Ok(());
+        }
+        Ok(_) => format!("its interpreter {shown} is not executable"),
+        Err(_) if name.ends_with(b"\r") => {
+            format!(
+                "its interpreter {shown} is missing: a carriage return follows the name, as in a DOS file"
+            )
+        }
+        Err(_) => format!("its interpreter {shown} is missing"),
+    };
+    Err(Some(why))
 }
 
 /// Somebody registered formats of their own (binfmt_misc): then the kernel is the judge.
@@ -317,6 +332,17 @@ mod tests {
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
         let error = verify(&program(name), &Strings::default()).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/interpreter is missing"), "{error}");
+        for (line, why) in [
+            ("#!/bin/sh\r\n", "/bin/sh is missing: a carriage return"),
+            ("#! /etc/passwd -x\n", "/etc/passwd is not executable"),
+            ("#!/etc\n", "/etc is not executable"),
+        ] {
+            std::fs::write(&script, line).unwrap();
+            let error = verify(&program(name), &Strings::default()).unwrap_err();
+            assert!(error.status() == 126 && error.to_string().contains(why), "{line:?}: {error}");
+        }
+        std::fs::write(&script, "#! \t/bin/sh -e\n").unwrap();
+        assert!(verify(&program(name), &Strings::default()).is_ok());
         std::fs::write(&script, "echo hello\n").unwrap();
         assert_eq!(verify(&program(name), &Strings::default()).unwrap_err().status(), 126);
     }
