@@ -16,6 +16,9 @@ const SUFFIXES: &[&str] = &["dylib", "so"];
 #[cfg(not(target_os = "macos"))]
 const SUFFIXES: &[&str] = &["so"];
 
+/// The longest label, in characters: a file of a group has it in its name.
+const LONGEST_LABEL: usize = 64;
+
 /// Why there is no path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -24,6 +27,12 @@ pub enum ResolveError {
     #[error("`{label}` is not a monitor's label: letters, digits, `_` and `-`, not first")]
     BadLabel {
         /// The label as typed.
+        label: String,
+    },
+    /// Files of a group are named by it.
+    #[error("`{label}` is not a monitor's label: longer than {LONGEST_LABEL} characters")]
+    LongLabel {
+        /// The label as typed, or what would be the label.
         label: String,
     },
     /// A value without a `/` that is no name.
@@ -54,7 +63,7 @@ impl ResolveError {
     /// Tells a wrong command line (exit status 2) from a monitor that is not there (125).
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::BadLabel { .. } | Self::BadName { .. })
+        matches!(self, Self::BadLabel { .. } | Self::LongLabel { .. } | Self::BadName { .. })
     }
 
     /// What to do about it, where there is something.
@@ -62,6 +71,7 @@ impl ResolveError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::BadName { name } => Some(format!("write ./{name} for a file of the current directory")),
+            Self::LongLabel { .. } => Some("--monitor LABEL=PATH_OR_NAME gives it a shorter one".into()),
             Self::NotFound { .. } => Some("--monitor-path DIR searches another directory first".into()),
             Self::BadLabel { .. } | Self::NoFile { .. } => None,
         }
@@ -91,7 +101,7 @@ impl Spec {
     /// it is part of a path.
     ///
     /// # Errors
-    /// [`ResolveError::BadLabel`], [`ResolveError::BadName`].
+    /// [`ResolveError::BadLabel`], [`ResolveError::LongLabel`], [`ResolveError::BadName`].
     pub fn parse(argument: &OsStr) -> Result<Self, ResolveError> {
         let bytes = argument.as_bytes();
         let (label, rest) = match bytes.iter().position(|&byte| byte == b'=') {
@@ -102,15 +112,20 @@ impl Spec {
         if let Some(label) = label.as_ref().filter(|label| !is_name(label)) {
             return Err(ResolveError::BadLabel { label: label.clone() });
         }
-        if rest.contains(&b'/') {
+        let spec = if rest.contains(&b'/') {
             let path = PathBuf::from(OsString::from_vec(rest.to_vec()));
-            return Ok(Self { label: label.unwrap_or_else(|| label_of(&path)), target: Target::Path(path) });
+            Self { label: label.unwrap_or_else(|| label_of(&path)), target: Target::Path(path) }
+        } else {
+            let name = String::from_utf8_lossy(rest).into_owned();
+            if !is_name(&name) {
+                return Err(ResolveError::BadName { name });
+            }
+            Self { label: label.unwrap_or_else(|| name.clone()), target: Target::Name(name) }
+        };
+        if spec.label.len() > LONGEST_LABEL {
+            return Err(ResolveError::LongLabel { label: spec.label });
         }
-        let name = String::from_utf8_lossy(rest).into_owned();
-        if !is_name(&name) {
-            return Err(ResolveError::BadName { name });
-        }
-        Ok(Self { label: label.unwrap_or_else(|| name.clone()), target: Target::Name(name) })
+        Ok(spec)
     }
 
     /// The canonical path of the library. A first hit that cannot be used is an error of what comes after this;
@@ -300,6 +315,17 @@ mod tests {
         assert_eq!(spec("/x=y/z.so").target, Target::Path("/x=y/z.so".into()));
         let odd = Spec::parse(OsStr::from_bytes(b"./\xff.so")).unwrap();
         assert_eq!(odd.target, Target::Path(OsString::from_vec(b"./\xff.so".to_vec()).into()));
+    }
+
+    #[test]
+    fn a_label_is_no_longer_than_a_file_of_the_group_can_bear() {
+        let long = "x".repeat(65);
+        for typed in [format!("{long}=log"), long.clone(), format!("./lib{long}.so")] {
+            let error = Spec::parse(OsStr::new(&typed)).unwrap_err();
+            assert!(error.is_usage() && error.hint().is_some(), "{error}");
+        }
+        assert_eq!(label(&"x".repeat(64)), "x".repeat(64));
+        assert_eq!(label(&format!("a=./{long}.so")), "a");
     }
 
     #[test]
