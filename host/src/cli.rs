@@ -95,7 +95,12 @@ fn obey(command: Command) -> Result<u8, Failure> {
                 (false, false) => unit::Manager::Systemd,
             };
             let executable = std::env::current_exe()?.to_string_lossy().into_owned();
-            let text = unit::write(manager, &name, &executable, &groups::arguments(&name)?);
+            let arguments = groups::arguments(&name)?;
+            if let Some(what) = unit::refusal(manager, &arguments) {
+                let text = format!("group {name}: its arguments or its environment have {what}");
+                return Err(Failure::new(1, text, None));
+            }
+            let text = unit::write(manager, &name, &executable, &arguments);
             report::bytes(text.as_bytes())?;
             Ok(0)
         }

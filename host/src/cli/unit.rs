@@ -10,6 +10,18 @@ pub(super) enum Manager {
     Compose,
 }
 
+/// What these arguments of a `start` have that no file of the manager can hold.
+pub(super) fn refusal(manager: Manager, arguments: &[String]) -> Option<&'static str> {
+    let have = |which: fn(char) -> bool| arguments.iter().any(|argument| argument.contains(which));
+    // Arguments are bytes, and come as text.
+    if have(|c| c == char::REPLACEMENT_CHARACTER) {
+        return Some("bytes that are not UTF-8, which no unit can hold");
+    }
+    let is_lost = |c: char| c.is_control() && !matches!(c, '\t' | '\n');
+    (manager == Manager::Launchd && have(is_lost))
+        .then_some("control characters, which a property list cannot hold")
+}
+
 /// Writes the unit of a group: its name and the arguments of the `start` that makes it.
 pub(super) fn write(manager: Manager, name: &str, executable: &str, arguments: &[String]) -> String {
     match manager {
@@ -65,7 +77,13 @@ fn systemd(name: &str, executable: &str, arguments: &[String], is_root: bool) ->
 /// Quotes a word for a command line of a unit: `%` and `$` are expanded there.
 fn systemd_word(word: &str) -> String {
     let escaped = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
-    let escaped = escaped.replace('\n', "\\n").replace('\t', "\\t");
+    let escape = |c: char| match c {
+        '\n' => "\\n".to_owned(),
+        '\t' => "\\t".to_owned(),
+        c if c.is_ascii_control() => format!("\\x{:02x}", u32::from(c)),
+        c => c.into(),
+    };
+    let escaped: String = escaped.chars().map(escape).collect();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+".contains(c);
     if !word.is_empty() && word.chars().all(plain) { escaped } else { format!("\"{escaped}\"") }
 }
@@ -124,6 +142,19 @@ mod tests {
              \"echo \\\"$$HOME\\\" 100%% <a&b>\""
         );
         assert!(unit.contains("Type=notify"));
+    }
+
+    #[test]
+    fn what_a_unit_cannot_hold_is_refused_and_the_rest_escaped() {
+        let words = |word: &str| ["start", "--", "/bin/echo", word].map(String::from);
+        assert!(refusal(Manager::Systemd, &words("a\u{fffd}b")).is_some());
+        assert!(refusal(Manager::Launchd, &words("a\u{1b}b")).is_some());
+        for manager in [Manager::Systemd, Manager::Compose] {
+            assert_eq!(refusal(manager, &words("a\u{1b}b\n")), None);
+        }
+        assert_eq!(refusal(Manager::Launchd, &words("a\tb\n")), None);
+        let unit = write(Manager::Systemd, "web", "/usr/bin/immortal", &words("a\u{1b}\r\n\t"));
+        assert!(unit.contains("/bin/echo \"a\\x1b\\x0d\\n\\t\"\n"), "{unit}");
     }
 
     #[test]
