@@ -294,6 +294,19 @@ fn a_limit_that_is_none_is_a_wrong_command_line() {
     sandbox.assert_nothing_left();
 }
 
+/// Root may not have so many either: the system says so when the limit is set.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_that_cannot_be_set_is_named() {
+    let sandbox = Sandbox::new();
+    for strategy in ["unattached", "daemon", "development"] {
+        let launch = sandbox.launch(strategy).recorder().args(["--rlimit", "nofile=unlimited"]);
+        let error = launch.puppet(["hang"]).run().assert_refused(125);
+        assert!(error.contains("nofile=unlimited"), "{error}");
+    }
+    sandbox.assert_nothing_left();
+}
+
 #[test]
 fn an_environment_file_with_a_bad_line_is_refused_with_its_number_and_without_its_text() {
     let sandbox = Sandbox::new();

@@ -9,6 +9,7 @@ use crate::frames::Frame;
 use crate::launch::{Strategy, number};
 use crate::lifecycle::{Action, Event, FINISH_TIMEOUT, Outcome, Timer};
 use crate::notify;
+use crate::privileges;
 use crate::role::{Extra, Role};
 use crate::spool::SPOOL_BYTES;
 use crate::state::{Member, ReloadState, State};
@@ -166,7 +167,12 @@ impl Pump {
                 if again {
                     page.process_not_started();
                 }
-                self.spawn_failed(error.status(), &error.to_string());
+                let mut text = error.to_string();
+                if error.step == spawn::Step::Limits {
+                    let asked: Vec<String> = program.limits.iter().map(privileges::show).collect();
+                    text = format!("{text} ({})", asked.join(", "));
+                }
+                self.spawn_failed(error.status(), &text);
             }
         }
     }
