@@ -376,6 +376,14 @@ impl LogFile {
         }
     }
 
+    /// How many bytes belong into this file for sure.
+    fn room(&self) -> usize {
+        match (&self.rotation, &self.file) {
+            (Some(rotation), Some(file)) if file.is_regular => rotation.room(file.length),
+            (Some(_) | None, _) => usize::MAX,
+        }
+    }
+
     /// Begins a new file, if that can be. Whatever comes of it, `share` says something else afterwards.
     fn rotate(&mut self, now: SystemTime) {
         // Somebody may have put another file in its place, or cut this one.

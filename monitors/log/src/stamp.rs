@@ -3,6 +3,10 @@
 //! A stamp is formatted once for a whole read. What changes within a second are its last digits, so date and
 //! offset are kept from stamp to stamp.
 
+mod lines;
+
+pub(crate) use lines::append_lines;
+
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
 use std::path::Path;
@@ -26,9 +30,12 @@ pub(crate) enum Format {
 /// A stamp and the space after it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stamp {
-    text: [u8; RFC3339_BYTES],
+    text: [u8; STAMP_BYTES],
     length: usize,
 }
+
+/// Room for a stamp of any format. A copy of a round length that the compiler knows is a few instructions.
+pub(crate) const STAMP_BYTES: usize = 32;
 
 const RFC3339_BYTES: usize = "2026-08-01T12:34:56.789+02:00 ".len();
 const TAI64N_BYTES: usize = "@400000006a6d9fba2f075f40 ".len();
@@ -40,6 +47,14 @@ const TAI64_EPOCH: u64 = (1 << 62) + 10;
 impl Stamp {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.text[..self.length]
+    }
+
+    /// Appends it, for a moment with what is left of its room.
+    #[inline]
+    pub(crate) fn append_to(&self, buffer: &mut Vec<u8>) {
+        let end = buffer.len() + self.length;
+        buffer.extend_from_slice(&self.text);
+        buffer.truncate(end);
     }
 }
 
@@ -120,7 +135,7 @@ fn rfc3339(since: Duration, zone: &TimeZone) -> Stamp {
     let second = second.unwrap_or(Timestamp::UNIX_EPOCH);
     let offset_s = whole_minutes(zone, second);
     let local = Offset::from_seconds(offset_s).unwrap_or(Offset::UTC).to_datetime(second);
-    let mut text = *b"0000-00-00T00:00:00.000+00:00 ";
+    let mut text = *b"0000-00-00T00:00:00.000+00:00   ";
     put(&mut text[0..4], u32::from(local.year().unsigned_abs()));
     put(&mut text[5..7], u32::from(local.month().unsigned_abs()));
     put(&mut text[8..10], u32::from(local.day().unsigned_abs()));
@@ -148,7 +163,7 @@ fn tai64n(since: Duration) -> Stamp {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let seconds = TAI64_EPOCH.wrapping_add(since.as_secs()).to_be_bytes();
     let nanos = since.subsec_nanos().to_be_bytes();
-    let mut text = [b' '; RFC3339_BYTES];
+    let mut text = [b' '; STAMP_BYTES];
     text[0] = b'@';
     for (place, byte) in text[1..].chunks_exact_mut(2).zip(seconds.iter().chain(&nanos)) {
         place[0] = DIGITS[usize::from(byte >> 4)];

@@ -62,32 +62,41 @@ impl Rotation {
         self.due_at = self.plan.every.map(|every| span_end(at, every, local_offset_s(at)));
     }
 
+    /// How many bytes belong into a file of this length, whatever they are.
+    pub(super) fn room(&self, length: u64) -> usize {
+        match (self.is_hindered, self.is_due && length > 0) {
+            (true, _) => usize::MAX,
+            (false, true) => 0,
+            (false, false) => room_below(self.max_bytes(), length),
+        }
+    }
+
+    fn max_bytes(&self) -> u64 {
+        self.plan.max_bytes.unwrap_or(u64::MAX)
+    }
+
     /// How much of these bytes belongs into a file of this length; 0: a new file is to be begun first.
     ///
     /// No line of at most `max_size` is ever divided. A line under way is completed in the file it began in,
     /// which may so become twice as large as `max_size`, and no larger: a longer line is cut there.
     pub(super) fn share(&self, length: u64, at_line_start: bool, bytes: &[u8]) -> usize {
-        if self.is_hindered {
+        let room = self.room(length);
+        if bytes.len() <= room {
             return bytes.len();
         }
-        let max = self.plan.max_bytes.unwrap_or(u64::MAX);
-        let room = |limit: u64| usize::try_from(limit.saturating_sub(length)).unwrap_or(usize::MAX);
-        let whole_line = || {
-            let most = room(max.saturating_mul(2)).min(bytes.len());
-            memchr(b'\n', &bytes[..most]).map_or(most, |end| end + 1)
-        };
-        if self.is_due && length > 0 {
-            return if at_line_start { 0 } else { whole_line() };
-        }
-        if bytes.len() <= room(max) {
-            return bytes.len();
-        }
-        match memrchr(b'\n', &bytes[..room(max)]) {
+        match memrchr(b'\n', &bytes[..room]) {
             Some(end) => end + 1,
             None if at_line_start && length > 0 => 0,
-            None => whole_line(),
+            None => {
+                let most = room_below(self.max_bytes().saturating_mul(2), length).min(bytes.len());
+                memchr(b'\n', &bytes[..most]).map_or(most, |end| end + 1)
+            }
         }
     }
+}
+
+fn room_below(limit: u64, length: u64) -> usize {
+    usize::try_from(limit.saturating_sub(length)).unwrap_or(usize::MAX)
 }
 
 /// The end of the span of local time that this moment is in: spans follow each other from 1970 on, so that those

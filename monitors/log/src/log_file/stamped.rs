@@ -9,8 +9,8 @@
 
 use super::checkpoint::HeldLine;
 use super::{Line, LogFile, Source, to_u64};
-use crate::stamp::{Format, Stamp, Stamper};
-use memchr::{memchr_iter, memrchr};
+use crate::stamp::{Format, STAMP_BYTES, Stamp, Stamper, append_lines};
+use memchr::{memchr, memchr_iter, memrchr};
 use std::borrow::Cow;
 use std::mem::take;
 use std::time::{Duration, SystemTime};
@@ -232,7 +232,7 @@ impl LogFile {
         let mut buffer = self.stamped.as_mut().map(|stamped| take(&mut stamped.buffer)).unwrap_or_default();
         if bytes.len() >= BURST_BYTES {
             buffer.clear();
-            buffer.reserve_exact(WRITE_BYTES);
+            buffer.reserve_exact(WRITE_BYTES + STAMP_BYTES);
         }
         let mut is_written = true;
         while is_written && !bytes.is_empty() {
@@ -276,16 +276,15 @@ impl LogFile {
     ) -> (usize, bool) {
         let bytes = batch.bytes;
         let mut taken = 0;
-        let ends = memchr_iter(b'\n', bytes).map(|end| end + 1);
-        let unfinished = (bytes.last() != Some(&b'\n')).then_some(bytes.len());
-        for end in ends.chain(unfinished) {
+        while taken < bytes.len() {
+            let end = memchr(b'\n', &bytes[taken..]).map_or(bytes.len(), |end| taken + end + 1);
             let begins = taken > 0 || !batch.is_continued;
             let at = buffer.len();
             if at > 0 && at + stamp.as_bytes().len() + (end - taken) > WRITE_BYTES {
                 break;
             }
             if begins {
-                buffer.extend_from_slice(stamp.as_bytes());
+                stamp.append_to(buffer);
             }
             let stamp_bytes = buffer.len() - at;
             buffer.extend_from_slice(&bytes[taken..end]);
@@ -300,6 +299,9 @@ impl LogFile {
             }
             taken = end;
             *stamp = *others;
+            // The next that asks for a closer look is the next here.
+            let most = WRITE_BYTES.min(self.room());
+            taken += append_lines(buffer, &bytes[taken..], others, most);
         }
         (taken, false)
     }
