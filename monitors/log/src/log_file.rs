@@ -320,6 +320,10 @@ impl LogFile {
         }
         if let Some(rotation) = &mut self.rotation {
             rotation.tick(now);
+            // What comes now is the first of a span, though the file was made in another.
+            if rotation.is_due && self.file.as_ref().is_some_and(|file| file.length == 0) {
+                rotation.begun(now);
+            }
         }
     }
 

@@ -18,7 +18,7 @@ pub(super) struct Rotation {
     due_at: Option<SystemTime>,
     /// When it last could not be renamed.
     hindered_at: Option<SystemTime>,
-    is_due: bool,
+    pub(super) is_due: bool,
     is_hindered: bool,
 }
 

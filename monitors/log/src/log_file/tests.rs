@@ -505,13 +505,20 @@ fn a_new_span_of_time_begins_a_new_file_also_after_a_restart() {
 }
 
 #[test]
-fn an_empty_file_is_not_set_aside() {
-    let mut plan = rotation(1 << 20);
-    plan.every = Some(Duration::from_secs(1));
-    let mut sandbox = Sandbox::new(None, Some(plan));
-    sandbox.pass(Duration::from_secs(10));
-    sandbox.out(b"one\n");
-    assert!(sandbox.old().is_empty());
+fn an_empty_file_is_not_set_aside_and_begins_its_span_with_its_first_line() {
+    for stamped in [None, Some(Format::Tai64n)] {
+        let mut plan = rotation(1 << 20);
+        plan.every = Some(Duration::from_secs(1000));
+        let mut sandbox = Sandbox::new(stamped, Some(plan));
+        sandbox.now = UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+        sandbox.out(b"one\ntwo\n");
+        sandbox.pass(Duration::from_secs(1));
+        sandbox.out(b"three\n");
+        assert!(sandbox.old().is_empty(), "{stamped:?}");
+        sandbox.pass(Duration::from_secs(1000));
+        sandbox.out(b"four\n");
+        assert_eq!(sandbox.old().len(), 1, "{stamped:?}");
+    }
 }
 
 /// What a process may do.
@@ -582,7 +589,7 @@ proptest! {
     #[test]
     fn with_stamps_every_line_is_whole_and_each_stream_in_order(
         acts in prop::collection::vec(act(), 1..40),
-        max in 64_u64..300,
+        max in prop_oneof![64_u64..300, 300_u64..3000],
         format in prop::sample::select(FORMATS.to_vec()),
     ) {
         let mut sandbox = Sandbox::new(Some(format), Some(rotation(max)));
