@@ -2,45 +2,72 @@
 //!
 //! There is no copy: the buffer that a read fills, and that the monitors are given, is a part of the ring, and the
 //! ring is a file in the group's directory. So it is there whatever the monitors do, and still when the pump has
-//! died. Its pages exist once they are written: an idle group has none.
+//! died. Its pages exist once they are written: an idle group has none, and one that was busy little more than is
+//! shown.
 
+use crate::sys::fd;
 use crate::sys::page::{self, SharedBytes};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// The most that one read takes.
-pub(crate) const CHUNK_BYTES: usize = 192 * 1024;
+/// The most that one read takes: what the pipe of a busy stream holds.
+pub(crate) const CHUNK_BYTES: usize = if cfg!(linux_path) { 512 * 1024 } else { 64 * 1024 };
 /// How much of the output is shown.
 const SHOWN_BYTES: usize = 192 * 1024;
-/// Size of the ring: the relay may be overwriting a chunk of it.
-const RING_BYTES: usize = SHOWN_BYTES + CHUNK_BYTES;
+/// Size of the ring: beside what is shown, the relay may be overwriting a chunk of it. A multiple of a chunk, so that
+/// one read after the other can be of a whole one.
+const RING_BYTES: usize = SHOWN_BYTES.next_multiple_of(CHUNK_BYTES) + CHUNK_BYTES;
+/// How much may be in memory of what is not shown any more, while there is nothing to read.
+const SPARE_BYTES: u64 = 128 * 1024;
 /// Before the ring stands how many bytes were ever written to it.
 const HEAD_BYTES: usize = 4096;
+/// A page of memory, or a part of one.
+const PAGE_BYTES: u64 = 4096;
 
 /// The relay's side: a place to read into.
 #[derive(Debug)]
 pub(crate) struct Ring {
     shared: SharedBytes,
+    /// `None`: the memory is this process's own.
+    file: Option<File>,
+    length: usize,
     total: u64,
+    /// Up to where it was given back.
+    trimmed: u64,
 }
 
 impl Ring {
-    /// Goes on in this file; without one, or where it has no room, the memory is this process's own.
-    pub(crate) fn new(file: Option<&File>) -> io::Result<Self> {
-        let length = HEAD_BYTES + RING_BYTES;
-        let shared = match file {
-            Some(file) => {
-                // The head is touched by this process itself, the rest by the kernel in a read, which tells when
-                // there is no room.
-                page::fill_up(file, HEAD_BYTES)?;
-                file.set_len(length as u64)?;
-                SharedBytes::map(file, length)?
-            }
-            None => SharedBytes::private(length)?,
-        };
+    /// Goes on in this file.
+    ///
+    /// # Errors
+    /// If it cannot be mapped, or there is no room for its first page.
+    pub(crate) fn new(file: File) -> io::Result<Self> {
+        // The head is touched by this process itself, the rest by the kernel in a read or a write, which tells when
+        // there is no room.
+        page::fill_up(&file, HEAD_BYTES)?;
+        let mut length = ring_bytes(&file)?;
+        // One that another version made stays as long as it is: what is where depends on it.
+        if length <= SHOWN_BYTES {
+            length = RING_BYTES;
+            file.set_len((HEAD_BYTES + length) as u64)?;
+        }
+        let shared = SharedBytes::map(&file, HEAD_BYTES + length)?;
         let total = shared.counter();
-        Ok(Self { shared, total })
+        Ok(Self { shared, file: Some(file), length, total, trimmed: total.saturating_sub(length as u64) })
+    }
+
+    /// Makes one that nobody else can read.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub(crate) fn private() -> io::Result<Self> {
+        let shared = SharedBytes::private(HEAD_BYTES + RING_BYTES)?;
+        Ok(Self { shared, file: None, length: RING_BYTES, total: 0, trimmed: 0 })
+    }
+
+    pub(crate) fn is_private(&self) -> bool {
+        self.file.is_none()
     }
 
     /// How many bytes were ever written to it.
@@ -48,11 +75,17 @@ impl Ring {
         self.total
     }
 
+    /// Where a position is, and how much of the ring is behind it without a break.
+    fn at(&self, position: u64) -> (usize, usize) {
+        let at = usize::try_from(position % self.length as u64).expect("it is below the size of the ring");
+        (HEAD_BYTES + at, self.length - at)
+    }
+
     /// Where the next read goes: a part of the ring without a break, at most `most` bytes long.
     pub(crate) fn place(&mut self, most: usize) -> &mut [u8] {
-        let at = usize::try_from(self.total % RING_BYTES as u64).expect("it is below the size of the ring");
-        let length = most.min(CHUNK_BYTES).min(RING_BYTES - at);
-        self.shared.part(HEAD_BYTES + at, length)
+        let (at, unbroken) = self.at(self.total);
+        let length = most.min(CHUNK_BYTES).min(self.length - SHOWN_BYTES).min(unbroken);
+        self.shared.part(at, length)
     }
 
     /// The first bytes of [`Ring::place`] are output now.
@@ -61,12 +94,54 @@ impl Ring {
         self.shared.set_counter(self.total);
     }
 
+    /// Takes a copy of output that is elsewhere.
+    ///
+    /// # Errors
+    /// If there is no room for it. What was there stays.
+    pub(crate) fn copy(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let (at, unbroken) = self.at(self.total);
+            let (part, rest) = bytes.split_at(bytes.len().min(unbroken));
+            match &self.file {
+                // Not by way of the mapping: a page that cannot be had would kill.
+                Some(file) => file.write_all_at(part, at as u64)?,
+                None => self.shared.part(at, part.len()).copy_from_slice(part),
+            }
+            self.took(part.len());
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    /// Gives memory back that holds nothing that is shown, if it is much. Nothing of it may be needed any more.
+    pub(crate) fn trim(&mut self) {
+        let unshown = self.total.saturating_sub(SHOWN_BYTES as u64) / PAGE_BYTES * PAGE_BYTES;
+        if unshown.saturating_sub(self.trimmed) < SPARE_BYTES {
+            return;
+        }
+        let mut from = self.trimmed.max(self.total.saturating_sub(self.length as u64));
+        while let (Some(file), true) = (&self.file, from < unshown) {
+            let (at, unbroken) = self.at(from);
+            let count = (unshown - from).min(unbroken as u64);
+            if let Err(error) = fd::punch_hole(file, at as u64, count) {
+                log::debug!("the memory of old output is kept: {error}");
+            }
+            from += count;
+        }
+        self.trimmed = unshown;
+    }
+
     /// The last bytes that were taken.
     pub(crate) fn last(&mut self, count: usize) -> &[u8] {
-        let start = (self.total - count as u64) % RING_BYTES as u64;
-        let at = usize::try_from(start).expect("it is below the size of the ring");
-        self.shared.part(HEAD_BYTES + at, count)
+        let (at, _) = self.at(self.total - count as u64);
+        self.shared.part(at, count)
     }
+}
+
+/// How long the ring in a file is; 0: there is none yet.
+fn ring_bytes(file: &File) -> io::Result<usize> {
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    Ok(length.saturating_sub(HEAD_BYTES))
 }
 
 /// The reader's side.
@@ -94,15 +169,16 @@ impl Recent {
         loop {
             let total = self.total()?;
             let start = position.max(total.saturating_sub(kept)).min(total);
+            let length = ring_bytes(&self.file)?.max(1) as u64;
             let mut bytes = Vec::new();
             let mut next = start;
             while next < total {
-                let at = next % RING_BYTES as u64;
-                let length = (total - next).min(RING_BYTES as u64 - at);
-                let mut part = vec![0; usize::try_from(length).unwrap_or(0)];
+                let at = next % length;
+                let count = (total - next).min(length - at);
+                let mut part = vec![0; usize::try_from(count).unwrap_or(0)];
                 self.file.read_exact_at(&mut part, HEAD_BYTES as u64 + at)?;
                 bytes.extend_from_slice(&part);
-                next += length;
+                next += count;
             }
             // Written over while it was read: again, for what is newer.
             if self.total()?.saturating_sub(kept) <= start {
@@ -115,37 +191,111 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    /// What is written to a ring, in lines.
+    struct Writer {
+        ring: Ring,
+        written: Vec<u8>,
+    }
+
+    impl Writer {
+        fn new(file: &File) -> Self {
+            Self { ring: Ring::new(file.try_clone().unwrap()).unwrap(), written: Vec::new() }
+        }
+
+        /// Writes so many lines more, as a read does, or from elsewhere.
+        fn write(&mut self, lines: u32, is_copied: bool) {
+            for _ in 0..lines {
+                let line = format!("at {}\n", self.written.len());
+                let mut left = line.as_bytes();
+                if is_copied {
+                    self.ring.copy(std::mem::take(&mut left)).unwrap();
+                }
+                while !left.is_empty() {
+                    let place = self.ring.place(left.len());
+                    let count = place.len();
+                    place.copy_from_slice(&left[..count]);
+                    self.ring.took(count);
+                    assert_eq!(self.ring.last(count), &left[..count]);
+                    left = &left[count..];
+                }
+                self.written.extend_from_slice(line.as_bytes());
+            }
+        }
+    }
+
+    fn assert_shown(file: &File, written: &[u8]) {
+        let (newest, position) = Recent::new(file.try_clone().unwrap()).since(0).unwrap();
+        assert_eq!(position, written.len() as u64);
+        assert_eq!(newest.len(), SHOWN_BYTES.min(written.len()));
+        assert!(written.ends_with(&newest));
+    }
 
     #[test]
     fn the_newest_output_is_there_in_order_and_goes_on_with_the_next_pump() {
         let file = tempfile::tempfile().unwrap();
         let mut written = Vec::new();
-        for round in 0..3 {
-            let mut ring = Ring::new(Some(&file)).unwrap();
-            for number in 0..40_000_u32 {
-                let line = format!("round {round} line {number}\n");
-                let mut left = line.as_bytes();
-                while !left.is_empty() {
-                    let place = ring.place(left.len());
-                    let count = place.len();
-                    place.copy_from_slice(&left[..count]);
-                    ring.took(count);
-                    assert_eq!(ring.last(count), &left[..count]);
-                    left = &left[count..];
-                }
-                written.extend_from_slice(line.as_bytes());
+        for round in 0..6 {
+            let mut writer = Writer::new(&file);
+            writer.written = written;
+            writer.write(40_000, round % 2 == 1);
+            written = writer.written;
+            assert_shown(&file, &written);
+        }
+    }
+
+    #[test]
+    fn a_ring_of_another_version_is_gone_on_with() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len((HEAD_BYTES + 2 * SHOWN_BYTES) as u64).unwrap();
+        let mut writer = Writer::new(&file);
+        for _ in 0..20 {
+            writer.write(3_000, false);
+            assert_shown(&file, &writer.written);
+        }
+        assert_eq!(file.metadata().unwrap().len(), (HEAD_BYTES + 2 * SHOWN_BYTES) as u64);
+        assert!(writer.ring.place(usize::MAX).len() <= SHOWN_BYTES);
+    }
+
+    #[test]
+    fn what_is_not_shown_is_given_back() {
+        // Not every file system can.
+        let memory = std::path::Path::new("/dev/shm");
+        let file =
+            if memory.is_dir() { tempfile::tempfile_in(memory) } else { tempfile::tempfile() }.unwrap();
+        let mut writer = Writer::new(&file);
+        for lines in [1, 20_000, 100, 10_000, 200_000, 1, 7_000, 70_000, 300, 300] {
+            writer.write(lines, false);
+            writer.ring.trim();
+            assert_shown(&file, &writer.written);
+            if cfg!(linux_path) {
+                let blocks_bytes = file.metadata().unwrap().blocks() * 512;
+                let most = HEAD_BYTES as u64 + SHOWN_BYTES as u64 + SPARE_BYTES + 2 * PAGE_BYTES;
+                assert!(blocks_bytes <= most, "{blocks_bytes} bytes are in use");
             }
         }
-        let (newest, position) = Recent::new(file).since(0).unwrap();
-        assert_eq!(position, written.len() as u64);
-        assert_eq!(newest.len(), SHOWN_BYTES);
-        assert!(written.ends_with(&newest));
+        writer = Writer { ring: Ring::new(file.try_clone().unwrap()).unwrap(), ..writer };
+        writer.ring.trim();
+        assert_shown(&file, &writer.written);
     }
 
     #[test]
     fn nothing_was_written_yet() {
         let file = tempfile::tempfile().unwrap();
-        Ring::new(Some(&file)).unwrap();
+        Ring::new(file.try_clone().unwrap()).unwrap();
         assert_eq!(Recent::new(file).since(0).unwrap(), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn a_file_that_takes_nothing_is_an_error_and_no_end() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let ring = Ring::new(file.reopen().unwrap()).unwrap();
+        let mut ring = Ring { file: Some(File::open(file.path()).unwrap()), ..ring };
+        ring.copy(b"what cannot be kept\n").unwrap_err();
+        assert_eq!(ring.total(), 0);
+        let mut ring = Ring::private().unwrap();
+        ring.copy(b"kept\n").unwrap();
+        assert_eq!(ring.last(5), b"kept\n");
     }
 }

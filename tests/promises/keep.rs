@@ -447,3 +447,39 @@ fn a_daemon_has_none_of_the_files_that_monitors_opened_while_their_pump_became_i
         assert!(files.is_empty(), "round {round}: {files:?}");
     }
 }
+
+/// In a mount namespace of its own a directory can be so small.
+#[test]
+fn a_full_runtime_directory_costs_logs_and_nothing_else() {
+    let possible = std::process::Command::new("unshare").args(["--mount", "true"]).output();
+    if !possible.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no mount namespace can be made here");
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let log = sandbox.path("log");
+    let script = r#"
+        mkdir -p -m 700 "$IMMORTAL_RUNTIME_DIR"
+        mount -t tmpfs -o size=128k,mode=700 none "$IMMORTAL_RUNTIME_DIR" || exit 90
+        "$I" start --name group --strategy daemon --on-crash keep --option "output=$LOG" \
+            sh -c 'seq 1 100000; exec sleep 100000' || exit 91
+        for look in $(seq 1 600); do
+            [ "$(tail -n 1 "$LOG")" = 100000 ] && break
+            sleep 0.05
+        done
+        "$I" status group --json
+        "$I" stop group
+    "#;
+    let run = sandbox
+        .invocation("unshare")
+        .args(["--mount", "/bin/sh", "-c", script])
+        .env("I", artifacts().immortal())
+        .env("LOG", &log)
+        .run();
+    run.assert_code(0);
+    assert!(run.out().contains("\"monitor_restarts\":0"), "no pump died of it: {run}");
+    let text = std::fs::read_to_string(&log).expect("the log");
+    let numbers = text.lines().filter(|line| !line.starts_with("==="));
+    assert!(numbers.eq((1..=100_000).map(|number| number.to_string())), "a line is missing or doubled");
+    sandbox.assert_nothing_left();
+}

@@ -38,7 +38,7 @@ pub(super) struct Intake {
     delivery: Delivery,
     /// Made at the first byte.
     ring: Option<Ring>,
-    /// The file of the recent output.
+    /// The file of the recent output, until the ring is made.
     recent: Option<File>,
     spool: Option<Spool>,
 }
@@ -108,11 +108,20 @@ impl Intake {
         result
     }
 
-    fn make_ring(&self) -> io::Result<Ring> {
-        Ring::new(self.recent.as_ref()).or_else(|error| {
-            log::warn!("`logs` will show nothing: {error}");
-            Ring::new(None)
-        })
+    fn make_ring(&mut self) -> io::Result<Ring> {
+        match self.recent.take().map(Ring::new) {
+            Some(Ok(ring)) => return Ok(ring),
+            Some(Err(error)) => log::warn!("`logs` will show nothing: {error}"),
+            None => {}
+        }
+        Ring::private()
+    }
+
+    /// There is nothing to read for now: gives memory back. Nothing may be pending.
+    pub(super) fn rest(&mut self) {
+        if let Some(ring) = &mut self.ring {
+            ring.trim();
+        }
     }
 
     fn read(&mut self, ring: &mut Ring, stream: usize, most: usize) -> io::Result<Taken> {
@@ -123,11 +132,7 @@ impl Intake {
                 Ok(count) => break (count, room),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => break (0, room),
-                Err(Errno::EFAULT) if self.recent.take().is_some() => {
-                    // The file has no room for its pages: from now on the memory is this process's own.
-                    log::warn!("`logs` shows nothing new: there is no room in the runtime directory");
-                    *ring = self.make_ring()?;
-                }
+                Err(Errno::EFAULT) if !ring.is_private() => *ring = without_room()?,
                 Err(error) => return Err(error.into()),
             }
         };
@@ -173,13 +178,15 @@ fn splice(
 ) -> io::Result<Taken> {
     let room = most.min(spool::CHUNK_BYTES);
     let count = spool.take(pipe, stream, room)?;
-    let mut left = spool.bytes();
-    while !left.is_empty() {
-        let place = ring.place(left.len());
-        let count = place.len();
-        place.copy_from_slice(&left[..count]);
-        ring.took(count);
-        left = &left[count..];
+    if ring.copy(spool.bytes()).is_err() {
+        *ring = without_room()?;
+        ring.copy(spool.bytes())?;
     }
     Ok(Taken { count, room })
+}
+
+/// The file of the recent output has no room for its pages: from now on the memory is this process's own.
+fn without_room() -> io::Result<Ring> {
+    log::warn!("`logs` shows nothing new: there is no room in the runtime directory");
+    Ring::private()
 }

@@ -39,7 +39,7 @@ const GATHER: Duration = Duration::from_micros(500);
 /// The same for a stream whose pipe is full before that and cannot hold more: its writer would wait for us.
 const GATHER_IN_SMALL_PIPE: Duration = Duration::from_micros(50);
 /// What a pipe is made to hold that was found full, in bytes.
-const GROWN_PIPE_BYTES: i32 = 1024 * 1024;
+const GROWN_PIPE_BYTES: i32 = 512 * 1024;
 
 /// As much in one read as a pipe holds that nobody has grown, or nearly: there is likely to be more at once.
 const MUCH_BYTES: usize = 56 * 1024;
@@ -298,6 +298,7 @@ impl Relay {
                 Took::Nothing if !self.arrivals.prepare(self.intake.streams()) => {}
                 Took::Nothing => {
                     self.idle()?;
+                    self.intake.rest();
                     self.trim();
                     self.sleep(None, true)?;
                 }

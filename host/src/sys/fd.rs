@@ -273,6 +273,20 @@ pub(crate) fn splice(pipe: impl AsFd, file: impl AsFd, most: usize) -> Result<us
     }
 }
 
+/// Gives the memory of a part of a file back, which holds zeros then, where the system and the file system can.
+pub(crate) fn punch_hole(file: impl AsFd, offset: u64, length: u64) -> io::Result<()> {
+    #[cfg(linux_path)]
+    {
+        use nix::fcntl::FallocateFlags;
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let offset = offset.try_into().map_err(io::Error::other)?;
+        nix::fcntl::fallocate(file, flags, offset, length.try_into().map_err(io::Error::other)?)?;
+    }
+    #[cfg(portable_path)]
+    let _ = (file, offset, length);
+    Ok(())
+}
+
 /// Opens the pipe behind a descriptor anew, for reading and writing: who writes to it finds a reader always.
 pub(crate) fn both_ways(pipe: impl AsFd) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", pipe.as_fd().as_raw_fd());
