@@ -143,7 +143,7 @@ impl<'a> Setup<'a> {
 pub struct Output<'a> {
     /// The stream they were written to.
     pub stream: Stream,
-    /// What one read returned; it respects no line.
+    /// What one read returned, up to 512 KiB of a busy stream; it respects no line.
     pub bytes: &'a [u8],
     /// Offset of the first of the bytes in the group's stream.
     pub offset: u64,
