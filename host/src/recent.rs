@@ -57,13 +57,14 @@ impl Ring {
         Ok(Self { shared, file: Some(file), length, total, trimmed: total.saturating_sub(length as u64) })
     }
 
-    /// Makes one that nobody else can read.
+    /// Makes one that nobody else can read, and that begins at this position: a successor that compares it with what
+    /// is in the file finds that it is not there.
     ///
     /// # Errors
     /// If there is no memory.
-    pub(crate) fn private() -> io::Result<Self> {
+    pub(crate) fn private(total: u64) -> io::Result<Self> {
         let shared = SharedBytes::private(HEAD_BYTES + RING_BYTES)?;
-        Ok(Self { shared, file: None, length: RING_BYTES, total: 0, trimmed: 0 })
+        Ok(Self { shared, file: None, length: RING_BYTES, total, trimmed: total })
     }
 
     pub(crate) fn is_private(&self) -> bool {
@@ -115,12 +116,22 @@ impl Ring {
 
     /// Gives memory back that holds nothing that is shown, if it is much. Nothing of it may be needed any more.
     pub(crate) fn trim(&mut self) {
+        self.give_back(SPARE_BYTES);
+    }
+
+    /// Gives all of that memory back, and returns whether there was any.
+    pub(crate) fn make_room(&mut self) -> bool {
+        self.give_back(1)
+    }
+
+    fn give_back(&mut self, least: u64) -> bool {
         let unshown = self.total.saturating_sub(SHOWN_BYTES as u64) / PAGE_BYTES * PAGE_BYTES;
-        if unshown.saturating_sub(self.trimmed) < SPARE_BYTES {
-            return;
-        }
         let mut from = self.trimmed.max(self.total.saturating_sub(self.length as u64));
-        while let (Some(file), true) = (&self.file, from < unshown) {
+        let Some(file) = &self.file else { return false };
+        if unshown.saturating_sub(from) < least {
+            return false;
+        }
+        while from < unshown {
             let (at, unbroken) = self.at(from);
             let count = (unshown - from).min(unbroken as u64);
             if let Err(error) = fd::punch_hole(file, at as u64, count) {
@@ -129,6 +140,7 @@ impl Ring {
             from += count;
         }
         self.trimmed = unshown;
+        true
     }
 
     /// The last bytes that were taken.
@@ -191,6 +203,7 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::unistd::{SysconfVar, sysconf};
     use std::os::unix::fs::MetadataExt;
 
     /// What is written to a ring, in lines.
@@ -271,12 +284,14 @@ mod tests {
             assert_shown(&file, &writer.written);
             if cfg!(linux_path) {
                 let blocks_bytes = file.metadata().unwrap().blocks() * 512;
-                let most = HEAD_BYTES as u64 + SHOWN_BYTES as u64 + SPARE_BYTES + 2 * PAGE_BYTES;
+                let page_bytes = sysconf(SysconfVar::PAGE_SIZE).unwrap().unwrap().unsigned_abs();
+                let most = page_bytes + SHOWN_BYTES as u64 + SPARE_BYTES + 4 * page_bytes;
                 assert!(blocks_bytes <= most, "{blocks_bytes} bytes are in use");
             }
         }
         writer = Writer { ring: Ring::new(file.try_clone().unwrap()).unwrap(), ..writer };
-        writer.ring.trim();
+        assert!(writer.ring.make_room());
+        assert!(!writer.ring.make_room());
         assert_shown(&file, &writer.written);
     }
 
@@ -294,8 +309,10 @@ mod tests {
         let mut ring = Ring { file: Some(File::open(file.path()).unwrap()), ..ring };
         ring.copy(b"what cannot be kept\n").unwrap_err();
         assert_eq!(ring.total(), 0);
-        let mut ring = Ring::private().unwrap();
+        let mut ring = Ring::private(7).unwrap();
         ring.copy(b"kept\n").unwrap();
         assert_eq!(ring.last(5), b"kept\n");
+        assert_eq!(ring.total(), 12);
+        assert!(!ring.make_room());
     }
 }

@@ -460,7 +460,7 @@ fn a_full_runtime_directory_costs_logs_and_nothing_else() {
     let log = sandbox.path("log");
     let script = r#"
         mkdir -p -m 700 "$IMMORTAL_RUNTIME_DIR"
-        mount -t tmpfs -o size=128k,mode=700 none "$IMMORTAL_RUNTIME_DIR" || exit 90
+        mount -t tmpfs -o size=$((32 * $(getconf PAGESIZE))),mode=700 none "$IMMORTAL_RUNTIME_DIR" || exit 90
         "$I" start --name group --strategy daemon --on-crash keep --option "output=$LOG" \
             sh -c 'seq 1 100000; exec sleep 100000' || exit 91
         for look in $(seq 1 600); do

@@ -114,7 +114,7 @@ impl Intake {
             Some(Err(error)) => log::warn!("`logs` will show nothing: {error}"),
             None => {}
         }
-        Ring::private()
+        Ring::private(0)
     }
 
     /// There is nothing to read for now: gives memory back. Nothing may be pending.
@@ -132,7 +132,7 @@ impl Intake {
                 Ok(count) => break (count, room),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => break (0, room),
-                Err(Errno::EFAULT) if !ring.is_private() => *ring = without_room()?,
+                Err(Errno::EFAULT) if !ring.is_private() => find_room(ring)?,
                 Err(error) => return Err(error.into()),
             }
         };
@@ -178,15 +178,24 @@ fn splice(
 ) -> io::Result<Taken> {
     let room = most.min(spool::CHUNK_BYTES);
     let count = spool.take(pipe, stream, room)?;
-    if ring.copy(spool.bytes()).is_err() {
-        *ring = without_room()?;
-        ring.copy(spool.bytes())?;
+    let before = ring.total();
+    loop {
+        let copied = usize::try_from(ring.total() - before).expect("it is a part of these bytes");
+        match ring.copy(&spool.bytes()[copied..]) {
+            Ok(()) => break,
+            Err(error) if ring.is_private() => return Err(error),
+            Err(_) => find_room(ring)?,
+        }
     }
     Ok(Taken { count, room })
 }
 
-/// The file of the recent output has no room for its pages: from now on the memory is this process's own.
-fn without_room() -> io::Result<Ring> {
-    log::warn!("`logs` shows nothing new: there is no room in the runtime directory");
-    Ring::private()
+/// The file of the recent output has no room for its pages: makes some, or takes memory of this process's own from now
+/// on.
+fn find_room(ring: &mut Ring) -> io::Result<()> {
+    if !ring.make_room() {
+        log::warn!("`logs` shows nothing new: there is no room in the runtime directory");
+        *ring = Ring::private(ring.total())?;
+    }
+    Ok(())
 }
