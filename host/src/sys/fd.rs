@@ -273,6 +273,20 @@ pub(crate) fn splice(pipe: impl AsFd, file: impl AsFd, most: usize) -> Result<us
     }
 }
 
+/// Whether a file is in memory and nowhere else, as far as the system tells.
+pub(crate) fn is_memory(file: impl AsFd) -> bool {
+    #[cfg(linux_path)]
+    {
+        use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
+        fstatfs(file).is_ok_and(|system| system.filesystem_type() == TMPFS_MAGIC)
+    }
+    #[cfg(portable_path)]
+    {
+        let _ = file;
+        false
+    }
+}
+
 /// Gives the memory of a part of a file back, which holds zeros then, where the system and the file system can.
 pub(crate) fn punch_hole(file: impl AsFd, offset: u64, length: u64) -> io::Result<()> {
     #[cfg(linux_path)]
