@@ -126,34 +126,33 @@ fn find_group(text: &str) -> Result<Gid, PrivilegeError> {
 }
 
 /// The limits by the names of the shell's `ulimit` manual and of systemd's units.
-#[cfg(target_os = "linux")]
-const RESOURCES: [(&str, Resource); 16] = [
+const RESOURCES: &[(&str, Resource)] = &[
     ("core", Resource::RLIMIT_CORE),
     ("cpu", Resource::RLIMIT_CPU),
     ("data", Resource::RLIMIT_DATA),
     ("fsize", Resource::RLIMIT_FSIZE),
+    #[cfg(target_os = "linux")]
     ("memlock", Resource::RLIMIT_MEMLOCK),
     ("nofile", Resource::RLIMIT_NOFILE),
+    #[cfg(target_os = "linux")]
     ("nproc", Resource::RLIMIT_NPROC),
     ("stack", Resource::RLIMIT_STACK),
+    #[cfg(target_os = "linux")]
     ("as", Resource::RLIMIT_AS),
+    #[cfg(target_os = "linux")]
     ("locks", Resource::RLIMIT_LOCKS),
+    #[cfg(target_os = "linux")]
     ("msgqueue", Resource::RLIMIT_MSGQUEUE),
+    #[cfg(target_os = "linux")]
     ("nice", Resource::RLIMIT_NICE),
+    #[cfg(target_os = "linux")]
     ("rss", Resource::RLIMIT_RSS),
+    #[cfg(target_os = "linux")]
     ("rtprio", Resource::RLIMIT_RTPRIO),
+    #[cfg(target_os = "linux")]
     ("rttime", Resource::RLIMIT_RTTIME),
+    #[cfg(target_os = "linux")]
     ("sigpending", Resource::RLIMIT_SIGPENDING),
-];
-/// Those that all systems have.
-#[cfg(not(target_os = "linux"))]
-const RESOURCES: [(&str, Resource); 6] = [
-    ("core", Resource::RLIMIT_CORE),
-    ("cpu", Resource::RLIMIT_CPU),
-    ("data", Resource::RLIMIT_DATA),
-    ("fsize", Resource::RLIMIT_FSIZE),
-    ("nofile", Resource::RLIMIT_NOFILE),
-    ("stack", Resource::RLIMIT_STACK),
 ];
 
 fn parse_limit(text: &str, is_root: bool) -> Result<Limit, PrivilegeError> {

@@ -99,11 +99,11 @@ impl Ring {
         self.shared.set_counter(self.total);
     }
 
-    /// Takes a copy of output that is elsewhere.
+    /// Takes a copy of output that is elsewhere, and leaves what is still to be copied.
     ///
     /// # Errors
     /// If there is no room for it. What was there stays.
-    pub(crate) fn copy(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn copy(&mut self, bytes: &mut &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let (at, unbroken) = self.at(self.total);
             let (part, rest) = bytes.split_at(bytes.len().min(unbroken));
@@ -113,7 +113,7 @@ impl Ring {
                 None => self.shared.part(at, part.len()).copy_from_slice(part),
             }
             self.took(part.len());
-            bytes = rest;
+            *bytes = rest;
         }
         Ok(())
     }
@@ -229,7 +229,7 @@ mod tests {
                 let line = format!("at {}\n", self.written.len());
                 let mut left = line.as_bytes();
                 if is_copied {
-                    self.ring.copy(std::mem::take(&mut left)).unwrap();
+                    self.ring.copy(&mut left).unwrap();
                 }
                 while !left.is_empty() {
                     let place = self.ring.place(left.len());
@@ -313,10 +313,12 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let ring = Ring::new(file.reopen().unwrap()).unwrap();
         let mut ring = Ring { file: Some(File::open(file.path()).unwrap()), ..ring };
-        ring.copy(b"what cannot be kept\n").unwrap_err();
+        let mut left = b"what cannot be kept\n".as_slice();
+        ring.copy(&mut left).unwrap_err();
+        assert_eq!(left, b"what cannot be kept\n");
         assert_eq!(ring.total(), 0);
         let mut ring = Ring::private(7).unwrap();
-        ring.copy(b"kept\n").unwrap();
+        ring.copy(&mut b"kept\n".as_slice()).unwrap();
         assert_eq!(ring.last(5), b"kept\n");
         assert_eq!(ring.total(), 12);
         assert!(!ring.make_room());

@@ -178,14 +178,12 @@ fn splice(
 ) -> io::Result<Taken> {
     let room = most.min(spool::CHUNK_BYTES);
     let count = spool.take(pipe, stream, room)?;
-    let before = ring.total();
-    loop {
-        let copied = usize::try_from(ring.total() - before).expect("it is a part of these bytes");
-        match ring.copy(&spool.bytes()[copied..]) {
-            Ok(()) => break,
-            Err(error) if ring.is_private() => return Err(error),
-            Err(_) => find_room(ring)?,
+    let mut left = spool.bytes();
+    while let Err(error) = ring.copy(&mut left) {
+        if ring.is_private() {
+            return Err(error);
         }
+        find_room(ring)?;
     }
     Ok(Taken { count, room })
 }
