@@ -157,10 +157,12 @@ impl Pump {
         match spawn::spawn(&child) {
             Ok(pid) => {
                 self.process = Some(Started { pid, at });
+                page.set_member_started(Member::Process, pid, self.births.started(pid, &birth));
+                // Where it has this processor it is in the middle of its exec, and the rest can wait.
+                std::thread::yield_now();
                 self.watch = family::watch(pid);
                 self.adopted = false;
                 self.executed = true;
-                page.set_member_started(Member::Process, pid, self.births.started(pid, &birth));
                 self.events.push_front(Event::Spawned);
             }
             Err(error) => {
