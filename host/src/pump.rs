@@ -43,6 +43,10 @@ use std::time::{Duration, Instant};
 /// How long the daemon may take to say how a kept process has ended, where this pump may not see that itself.
 const EXPLANATION: Duration = Duration::from_secs(1);
 
+/// Within what time the relay's answer to the end of the process usually comes: to sleep until then, and to be woken,
+/// takes about as long.
+const SOON: Duration = Duration::from_micros(100);
+
 /// Runs the pump until it leaves. It leaves the process too: exit handlers of loaded libraries are not trusted.
 ///
 /// # Errors
@@ -169,8 +173,9 @@ impl Pump {
         fds.extend(watch.map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.server.poll_fds(true));
         fds.extend(self.notify_socket.as_ref().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
-        // The relay's answer comes soon.
-        if timeout.is_none() && self.lifecycle.phase() != Phase::Delivering {
+        if self.lifecycle.phase() == Phase::Delivering {
+            self.await_relay();
+        } else if timeout.is_none() {
             memory::trim_stack();
         }
         if let Err(error) = poll(&mut fds, timeout) {
@@ -211,6 +216,14 @@ impl Pump {
         self.take_timers();
         self.look_at_hooks();
         self.look_at_ending();
+    }
+
+    /// Waits a moment for the relay's answer without sleeping.
+    fn await_relay(&self) {
+        let until = Instant::now() + SOON;
+        while !self.mail.has_notice() && Instant::now() < until {
+            std::thread::yield_now();
+        }
     }
 
     /// Nothing can be waited for any more: this pump ends like one that crashed.

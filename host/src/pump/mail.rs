@@ -103,6 +103,11 @@ impl Mail {
         self.main.wake();
     }
 
+    /// Whether there is something for the main thread.
+    pub(super) fn has_notice(&self) -> bool {
+        !self.notices.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     pub(super) fn next_notice(&self) -> Option<Notice> {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
