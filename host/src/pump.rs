@@ -341,19 +341,23 @@ impl Pump {
                 }
             }
         } else {
-            while let Some((child, _)) = family::peek_any() {
-                if self.process.is_some_and(|process| process.pid == child) || family::reap(child).is_none() {
-                    break;
-                }
+            self.reap_strangers();
+        }
+    }
+
+    /// Reaps adopted strangers, unless the process has ended: then they are seen to with it.
+    fn reap_strangers(&self) {
+        while let Some((child, _)) = family::peek_any() {
+            if self.process.is_some_and(|process| process.pid == child) || family::reap(child).is_none() {
+                break;
             }
         }
     }
 
-    /// Whether the process is dead and the only child: then nobody descends from this pump but it, for what a dead one
+    /// Whether the process is dead and no child of this pump lives: then nobody descends from it, for what a dead one
     /// had forked comes to the pump.
     fn dead_is_alone(&self) -> bool {
-        let dead = self.process.filter(|_| self.dead.is_some() && !self.adopted);
-        dead.is_some_and(|process| family::children() == [process.pid])
+        self.process.is_some() && self.dead.is_some() && !self.adopted && !family::has_living_children()
     }
 
     /// Whether a process is there whose end is news. A kept one may be dead already: that is looked at when the monitors

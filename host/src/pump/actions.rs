@@ -275,6 +275,7 @@ impl Pump {
             self.tell(&Frame::Reap { process_pid: process.pid });
         } else {
             family::reap(process.pid);
+            self.reap_strangers();
         }
     }
 

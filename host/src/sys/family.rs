@@ -246,6 +246,19 @@ pub(crate) fn has_children() -> bool {
     wait_id(libc::P_ALL, 0, options) != Err(Errno::ECHILD)
 }
 
+/// Tells whether this thread has children that live, adopted ones included; where the kernel cannot tell the threads
+/// apart, it may have.
+pub(crate) fn has_living_children() -> bool {
+    #[cfg(linux_path)]
+    {
+        // A child that has ended is none that could stop: if there are only such, this call has nothing to wait for.
+        let options = libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL | libc::__WNOTHREAD;
+        wait_id(libc::P_ALL, 0, options) != Err(Errno::ECHILD)
+    }
+    #[cfg(portable_path)]
+    true
+}
+
 /// Waits until this process is not the parent of ours any more; false: after this span it still is.
 pub(crate) fn is_left_by(parent: i32, within: std::time::Duration) -> bool {
     let since = std::time::Instant::now();
@@ -454,6 +467,36 @@ mod tests {
     fn a_parent_that_lives_is_told_from_one_that_is_gone() {
         assert!(!is_left_by(nix::unistd::getppid().as_raw(), std::time::Duration::ZERO));
         assert!(is_left_by(-1, std::time::Duration::ZERO));
+    }
+
+    #[cfg(linux_path)]
+    #[test]
+    fn a_child_that_has_ended_and_one_of_another_thread_do_not_count_as_living() {
+        assert!(!has_living_children());
+        let spawn =
+            || std::process::Command::new("/bin/cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let (ask, asked) = std::sync::mpsc::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        let other = std::thread::spawn(move || {
+            let mut child = spawn();
+            tell.send(()).unwrap();
+            asked.recv().unwrap();
+            drop(child.stdin.take());
+            child.wait().unwrap();
+        });
+        told.recv().unwrap();
+        assert!(!has_living_children(), "that of another thread");
+        let mut child = spawn();
+        assert!(has_living_children());
+        drop(child.stdin.take());
+        let pid = i32::try_from(child.id()).unwrap();
+        while peek(pid).is_none() {
+            std::thread::yield_now();
+        }
+        assert!(!has_living_children(), "it has ended");
+        child.wait().unwrap();
+        ask.send(()).unwrap();
+        other.join().unwrap();
     }
 
     #[cfg(target_os = "linux")]
