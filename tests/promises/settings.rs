@@ -1,9 +1,9 @@
 //! What the process may be and have: user, groups, limits, mask, priority, variables of a file. What cannot be is
 //! refused before anything starts.
 
-#[cfg(target_os = "linux")]
-use immortal_tests::Process;
 use immortal_tests::{Group, Role, Sandbox, Signal, eventually};
+#[cfg(target_os = "linux")]
+use immortal_tests::{Process, start_events};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -196,6 +196,32 @@ fn the_limits_of_the_process_are_not_those_of_the_roles() {
     portrait(&group, 0);
     assert_ne!(limits(group.started.of(Role::Process)), limits(group.started.of(Role::Monitor)));
     assert_ne!(limits(group.started.of(Role::Process)), limits(group.started.of(Role::Daemon)));
+}
+
+/// Before Linux 5.14 a user who may have no process gets not even the first one.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_dead_process_takes_no_room_from_the_next_one() {
+    let release = output_of("uname", &["-r"]);
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    if !is_root() || (numbers.next(), numbers.next()) < (Some(5), Some(14)) {
+        return;
+    }
+    for (strategy, user) in [("unattached", "54331"), ("daemon", "54332")] {
+        let sandbox = Sandbox::new();
+        let options = ["--user", user, "--rlimit", "nproc=0", "--stable", "0ms"];
+        let group = sandbox.launch(strategy).log().args(options).program(["/bin/sleep", "100000"]).start();
+        let mut expected = start_events(&group.started);
+        let mut old = group.started;
+        for _ in 0..2 {
+            group.member(Role::Process).signal(Signal::SIGKILL);
+            old = group.wait_renewed(old, &[Role::Process]);
+            expected.push("! process terminated !".into());
+            expected.push(format!("! process#{} restarted !", old.of(Role::Process)));
+        }
+        let log = group.wait_log("the events", |log| log.events().len() >= expected.len());
+        assert_eq!(log.events(), expected, "{strategy}: none was tried in vain");
+    }
 }
 
 #[test]

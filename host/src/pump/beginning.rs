@@ -100,6 +100,7 @@ impl Pump {
             timers: [None; Timer::ALL.len()],
             process,
             watch,
+            remains: None,
             limits,
             umask,
             file_size,
