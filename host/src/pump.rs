@@ -94,6 +94,8 @@ struct Pump {
     lifecycle: Lifecycle,
     prepared: Prepared,
     stdin: OwnedFd,
+    /// Development: the parent shows the output.
+    relays: bool,
     mail: Arc<Mail>,
     signals: Signals,
     server: Server,
@@ -504,7 +506,7 @@ impl Pump {
                     self.server.answer(client, result);
                 }
                 Command::Arguments => {
-                    self.server.answer_arguments(client, self.group.launch.arguments());
+                    self.server.answer_arguments(client, self.arguments());
                 }
                 Command::Reload(request) => match request.open() {
                     Ok(setup) if self.group.launch.strategy == Strategy::Daemon => {
@@ -523,6 +525,15 @@ impl Pump {
                 }
             }
         }
+    }
+
+    /// Those of the `start` that makes this group.
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = self.group.launch.arguments();
+        if self.group.launch.strategy == Strategy::Development && !self.relays {
+            arguments.insert(1, "--no-relay".into());
+        }
+        arguments
     }
 
     /// Sends a signal to the process alone, whose number is taken as long as it is not reaped.

@@ -310,6 +310,22 @@ fn a_compose_file_brings_the_group_back() {
 }
 
 #[test]
+fn a_unit_relays_output_only_if_its_group_does() {
+    let sandbox = Sandbox::new();
+    for silent in [true, false] {
+        let launch = sandbox.launch("development").recorder().args(silent.then_some("--no-relay"));
+        let running = launch.puppet(["hang"]).invocation("start").spawn();
+        let group = Group::find(&sandbox, "group");
+        for manager in ["--systemd", "--launchd", "--compose"] {
+            let unit = printed(&sandbox, &["unit", "group", manager]);
+            assert_eq!(unit.contains("--no-relay"), silent, "{manager}: {unit}");
+        }
+        group.stop();
+        drop(running.wait());
+    }
+}
+
+#[test]
 fn a_unit_of_a_group_that_is_not_there_or_has_failed_is_1() {
     let sandbox = Sandbox::new();
     sandbox.immortal(["unit", "nobody"]).run().assert_refused(1);

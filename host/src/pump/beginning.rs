@@ -56,6 +56,7 @@ impl Pump {
         let mail = attempt("make the letter boxes", Mail::new(group.launch.monitors.len() + 1, group.page))?;
         let mail = Arc::new(mail);
         let start = relay_start(&mut group, &mail, &environment, kept.as_ref())?;
+        let relays = start.sinks.iter().any(sink::Sink::is_open);
         relay.start(start);
         // From here on this thread has the time.
         let page = group.page;
@@ -91,6 +92,7 @@ impl Pump {
             began: Instant::now(),
             prepared,
             stdin,
+            relays,
             mail,
             signals,
             server: Server::new(listener),

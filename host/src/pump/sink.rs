@@ -17,6 +17,11 @@ impl Sink {
         Self { target }
     }
 
+    /// Whether there is a target.
+    pub(super) fn is_open(&self) -> bool {
+        self.target.is_some()
+    }
+
     /// Writes all of it, waiting for a slow target as the program itself would.
     pub(super) fn write(&mut self, bytes: &[u8]) {
         let Some(target) = &self.target else { return };
