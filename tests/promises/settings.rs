@@ -1,7 +1,7 @@
 //! What the process may be and have: user, groups, limits, mask, priority, variables of a file. What cannot be is
 //! refused before anything starts.
 
-use immortal_tests::{Group, Role, Sandbox, Signal, eventually};
+use immortal_tests::{Group, Role, Sandbox, Signal, artifacts, eventually};
 #[cfg(target_os = "linux")]
 use immortal_tests::{Process, start_events};
 use std::collections::BTreeMap;
@@ -196,6 +196,49 @@ fn the_limits_of_the_process_are_not_those_of_the_roles() {
     portrait(&group, 0);
     assert_ne!(limits(group.started.of(Role::Process)), limits(group.started.of(Role::Monitor)));
     assert_ne!(limits(group.started.of(Role::Process)), limits(group.started.of(Role::Daemon)));
+}
+
+/// Starts the group `group`, which keeps its process, with at most so many files open.
+fn with_descriptors(sandbox: &Sandbox, most: u32, command: &str) -> immortal_tests::Outcome {
+    sandbox
+        .invocation("/bin/sh")
+        .args(["-c", &format!("ulimit -n {most}; exec \"$@\""), "sh"])
+        .arg(artifacts().immortal())
+        .args([command, "--name", "group", "--strategy", "daemon", "--on-crash", "keep"])
+        .args(["--option", "output:=null"])
+        .arg(artifacts().puppet())
+        .args(["note=ran", "hang"])
+        .run()
+}
+
+#[test]
+fn too_few_descriptors_are_refused() {
+    let sandbox = Sandbox::new();
+    for most in [8, 35, 48, 63] {
+        for command in ["start", "check"] {
+            let error = with_descriptors(&sandbox, most, command).assert_refused(125);
+            assert!(error.contains(&format!("no more than {most} files")), "{error}");
+            assert!(error.contains("ulimit -n"), "{error}");
+        }
+    }
+    assert!(sandbox.noted("ran").is_empty());
+    sandbox.assert_nothing_left();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn with_just_enough_descriptors_roles_are_restored_and_monitors_replaced() {
+    let sandbox = Sandbox::new();
+    with_descriptors(&sandbox, 64, "start").assert_code(0);
+    let group = Group::find(&sandbox, "group");
+    let process = group.started.of(Role::Process);
+    for role in [Role::Monitor, Role::Daemon, Role::Monitor] {
+        let old = group.pids();
+        group.member(role).signal(Signal::SIGKILL);
+        group.wait_running("again", |pids| pids.of(Role::Monitor) != old.of(Role::Monitor));
+    }
+    group.command("reload").assert_code(0);
+    assert_eq!(group.pids().of(Role::Process), process);
 }
 
 /// Before Linux 5.14 a user who may have no process gets not even the first one.

@@ -10,9 +10,15 @@ use crate::program;
 use crate::role::Early;
 use crate::signal;
 use crate::strings::Strings;
+use crate::sys::exit_status::FAILED;
+use nix::sys::resource::{Resource, getrlimit};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+
+/// What a start, and every role that starts another one, may have open at the same time: the copies that it makes to
+/// hand descriptors over have numbers from [`crate::sys::fd`]'s `PARKED` on. The rest is for monitors.
+const LEAST_DESCRIPTORS: u64 = 64;
 
 impl Start {
     /// The monitors that are wanted, none of them looked at yet.
@@ -92,6 +98,7 @@ impl Loading {
     /// Verifies all but the monitors.
     pub(super) fn judge(self) -> Result<Judged, StartError> {
         let Self { mut start, name, caller, executable, checking } = self;
+        judge_descriptors()?;
         let directory = match &start.working_directory {
             Some(directory) => caller.join(directory),
             None => caller.clone(),
@@ -124,6 +131,21 @@ impl Loading {
         let group = Verified { launch, relay: start.relay, executable, inherited, spool };
         Ok(Judged { group, checking, wanted, settings, caller })
     }
+}
+
+/// Refuses a limit with which a group might start, and could not restore a role later.
+fn judge_descriptors() -> Result<(), StartError> {
+    let (most, _) = attempt(
+        "find out how many files may be open",
+        getrlimit(Resource::RLIMIT_NOFILE).map_err(io::Error::from),
+    )?;
+    if most >= LEAST_DESCRIPTORS {
+        return Ok(());
+    }
+    let text = format!(
+        "descriptors: no more than {most} files may be open here (ulimit -n), and a group needs {LEAST_DESCRIPTORS}"
+    );
+    Err(StartError::Role { status: FAILED, text, hint: Some("raise the limit: ulimit -n 1024".into()) })
 }
 
 /// Judges the numbers that a program may have set: those of a command line are right.
