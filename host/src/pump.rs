@@ -75,19 +75,6 @@ struct Started {
     at: Instant,
 }
 
-/// A process that is dead and done with, and not reaped yet.
-struct Remains {
-    pid: i32,
-    watch: Option<OwnedFd>,
-}
-
-impl Remains {
-    fn reap(self) {
-        family::reap(self.pid);
-        drop(self.watch);
-    }
-}
-
 struct Pump {
     group: Group,
     began: Instant,
@@ -112,8 +99,6 @@ struct Pump {
     births: Births,
     /// Gets readable when the process ends, and knows how it ended, whoever reaps it: until it is reaped.
     watch: Option<OwnedFd>,
-    /// What is left of the process before this one.
-    remains: Option<Remains>,
     /// The process is not this pump's child: an earlier pump started it, and it was kept.
     adopted: bool,
     /// Since when it is known that the process has ended, if it is not known how.

@@ -321,6 +321,43 @@ fn children_of_the_process_are_no_zombies_after_its_death() {
     holds_for(Duration::from_millis(300), "no zombies", || sandbox.zombies().is_empty());
 }
 
+#[test]
+fn a_process_that_dies_with_all_its_children_leaves_no_zombies() {
+    let script = "for i in 1 2 3 4; do sleep 100000 & done; echo ready >>runs; wait";
+    for strategy in ["unattached", "daemon"] {
+        let sandbox = Sandbox::new();
+        let group = sandbox.launch(strategy).recorder().args(["--stable", "0ms"]);
+        let group = group.program(["/bin/sh", "-c", script]).start();
+        let mut old = group.started;
+        for run in 1..=5 {
+            let lines = || {
+                std::fs::read_to_string(sandbox.path("runs")).is_ok_and(|text| text.lines().count() == run)
+            };
+            eventually("the children run", || lines().then_some(()));
+            let process_group = nix::unistd::Pid::from_raw(group.member(Role::Process).pid);
+            nix::sys::signal::killpg(process_group, Signal::SIGKILL).expect("they run");
+            old = group.wait_renewed(old, &[Role::Process]);
+            assert_eq!(sandbox.zombies(), [0_i32; 0], "{strategy}: death {run}");
+        }
+    }
+}
+
+#[test]
+fn the_pid_of_the_process_before_is_free_when_the_next_one_looks() {
+    let script = "{ read old <pid; } 2>/dev/null; \
+                  if [ -n \"$old\" ] && kill -0 \"$old\" 2>/dev/null; then echo \"$old\" >>found; fi; \
+                  echo $$ >pid; echo ran >>runs; \
+                  [ $(wc -l <runs) -ge 200 ] && exec sleep 100000; kill -9 $$";
+    for strategy in ["unattached", "daemon"] {
+        let sandbox = Sandbox::new();
+        let pause = ["--backoff", "0ms", "--backoff-max", "0ms"];
+        let group =
+            sandbox.launch(strategy).recorder().args(pause).program(["/bin/sh", "-c", script]).start();
+        respawns(&group, 199);
+        assert!(!sandbox.path("found").exists(), "{strategy}");
+    }
+}
+
 /// Asserts that the lines of each run are whole, in order and there once: `PID NUMBER`, from 0 on. The last line
 /// of a run may be cut.
 fn assert_lines(output: &str) -> usize {

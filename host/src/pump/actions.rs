@@ -1,7 +1,7 @@
 //! How a pump carries out what its lifecycle wants.
 
 use super::mail::Command;
-use super::{Pump, Remains, Started};
+use super::{Pump, Started};
 use crate::control::Server;
 use crate::crash::{self, Crash};
 use crate::delivery::{Moment, Verdict};
@@ -17,7 +17,6 @@ use crate::sys::birth::Birth;
 use crate::sys::exit_status::FAILED;
 use crate::sys::family::{self, Exit};
 use crate::sys::{clock, fd, limits, spawn};
-use nix::errno::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -30,15 +29,6 @@ impl Pump {
         for action in actions {
             log::debug!("{action:?}");
             self.act(action);
-        }
-        self.bury();
-    }
-
-    /// Reaps the dead process, and strangers that have ended with it.
-    fn bury(&mut self) {
-        if let Some(remains) = self.remains.take() {
-            remains.reap();
-            self.reap_strangers();
         }
     }
 
@@ -164,16 +154,7 @@ impl Pump {
         };
         // Before: a run is never said to be shorter than it was.
         let at = Instant::now();
-        let mut spawned = spawn::spawn(&child);
-        if let Err(error) = &spawned
-            && error.errno == Errno::EAGAIN
-            && let Some(remains) = self.remains.take()
-        {
-            // There may be room for one process and no more.
-            remains.reap();
-            spawned = spawn::spawn(&child);
-        }
-        match spawned {
+        match spawn::spawn(&child) {
             Ok(pid) => {
                 self.process = Some(Started { pid, at });
                 page.set_member_started(Member::Process, pid, self.births.started(pid, &birth));
@@ -282,7 +263,7 @@ impl Pump {
 
     pub(super) fn reap(&mut self) {
         self.dead = None;
-        let watch = self.watch.take();
+        self.watch = None;
         self.unexplained = None;
         self.group.page.note_end(0, Exit::default());
         self.group.page.set_member(Member::Process, 0);
@@ -293,8 +274,8 @@ impl Pump {
             self.ending.leave_stranger();
             self.tell(&Frame::Reap { process_pid: process.pid });
         } else {
-            // When its successor runs, if one follows at once: the kernel takes a while to forget a process.
-            self.remains = Some(Remains { pid: process.pid, watch });
+            family::reap(process.pid);
+            self.reap_strangers();
         }
     }
 
@@ -326,7 +307,6 @@ impl Pump {
     /// Executes the daemon in this process: it stays the process's parent, and the new pump is its child.
     pub(super) fn become_daemon(&mut self) {
         use immortal_monitor_api::abi;
-        self.bury();
         let page = self.group.page;
         let pid = nix::unistd::getpid().as_raw();
         let daemon = page.pids().daemon;

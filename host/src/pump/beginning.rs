@@ -102,7 +102,6 @@ impl Pump {
             timers: [None; Timer::ALL.len()],
             process,
             watch,
-            remains: None,
             limits,
             umask,
             file_size,
