@@ -23,6 +23,7 @@ pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod page;
 pub(crate) mod poll;
+pub(crate) mod schedule;
 pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod spawn;

@@ -22,7 +22,7 @@ use crate::loader::{
 use crate::recent::CHUNK_BYTES;
 use crate::state::{Page, is_aside};
 use crate::sys::arrivals::Arrivals;
-use crate::sys::{clock, fd, memory};
+use crate::sys::{clock, fd, memory, schedule};
 use immortal_monitor_api::abi;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
@@ -279,6 +279,8 @@ impl Relay {
     }
 
     fn serve(mut self) -> Result<(), Failure> {
+        // Not before: threads that monitors start when they are set up may have much to do.
+        schedule::be_prompt();
         loop {
             while let Some(command) = self.mail.next_command() {
                 if let Command::Finish { within } = command {
