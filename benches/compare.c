@@ -3,6 +3,8 @@
  *   idle NOTES NAME                     notes its first instruction, then does nothing
  *   write NOTES NAME GATE TOTAL CHUNK   the same, then waits until GATE, a FIFO, is opened, and writes TOTAL bytes of
  *                                       lines of 100 bytes, CHUNK bytes at a time
+ *   speak NOTES NAME GATE COUNT         the same, then COUNT lines `said at` with the time, 2 to 11 ms between them
+ *   watch FILE COUNT                    waits for COUNT such lines in FILE and prints by how much the latest was late
  *   copy FILE                           a plain pump: copies its standard input to the end of FILE
  *   keep PROGRAM ARGUMENTS...           a plain supervisor: executes PROGRAM, waits for its end, and again
  *   time NOTES NAME COMMAND...          notes when COMMAND begins and when it returns
@@ -72,6 +74,47 @@ static void write_lines(const char *notes, const char *name, const char *gate, l
     note(notes, name, "end", now());
 }
 
+static void pause_ns(long ns) {
+    struct timespec span = {0, ns};
+    nanosleep(&span, NULL);
+}
+
+static void speak(const char *gate, long count) {
+    if (open(gate, O_RDONLY) < 0) fail(gate);
+    for (unsigned number = 7; count > 0; count--) {
+        char line[64];
+        number = number * 1103515245 + 12345;
+        pause_ns(2000000 + (number >> 8) % 9000000);
+        write_all(1, line, sprintf(line, "said at %lld\n", now()));
+    }
+}
+
+/* Prints nanoseconds. A line is as late as the last look that did not find it: looks may be late, too. */
+static int watch(const char *file, long count) {
+    static char text[1 << 20];
+    size_t length = 0;
+    char *next = text, *end, *said;
+    long long latest = 0, missed = now();
+    int fd = open(file, O_RDONLY);
+    if (fd < 0) fail(file);
+    while (count > 0) {
+        long long look = now();
+        ssize_t more = read(fd, text + length, sizeof text - 1 - length);
+        if (more < 0) fail(file);
+        text[length += more] = 0;
+        for (; (end = strchr(next, '\n')) != NULL; next = end + 1) {
+            *end = 0;
+            if ((said = strstr(next, "said at ")) == NULL) continue;
+            long long late = missed - atoll(said + strlen("said at "));
+            if (late > latest) latest = late;
+            count--;
+        }
+        missed = look;
+        pause_ns(30000);
+    }
+    return printf("%lld\n", latest) < 0;
+}
+
 static int copy(const char *file) {
     static char buffer[65536];
     ssize_t count;
@@ -127,6 +170,12 @@ static int run(int count, char **words, long long began) {
         write_lines(words[1], words[2], words[3], atoll(words[4]), atoll(words[5]));
         for (;;) pause();
     }
+    if (count >= 5 && strcmp(words[0], "speak") == 0) {
+        note(words[1], words[2], "up", began);
+        speak(words[3], atol(words[4]));
+        for (;;) pause();
+    }
+    if (count >= 3 && strcmp(words[0], "watch") == 0) return watch(words[1], atol(words[2]));
     if (count >= 2 && strcmp(words[0], "copy") == 0) return copy(words[1]);
     if (count >= 2 && strcmp(words[0], "keep") == 0)
         for (;;)
