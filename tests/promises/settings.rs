@@ -1,9 +1,9 @@
 //! What the process may be and have: user, groups, limits, mask, priority, variables of a file. What cannot be is
 //! refused before anything starts.
 
-use immortal_tests::{Group, Role, Sandbox, Signal, artifacts, eventually};
 #[cfg(target_os = "linux")]
-use immortal_tests::{Process, start_events};
+use immortal_tests::{CLibrary, Process, start_events};
+use immortal_tests::{Group, Role, Sandbox, Signal, artifacts, eventually};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -239,6 +239,26 @@ fn with_just_enough_descriptors_roles_are_restored_and_monitors_replaced() {
     }
     group.command("reload").assert_code(0);
     assert_eq!(group.pids().of(Role::Process), process);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_filter_that_kills_whoever_asks_the_scheduler_kills_nobody() {
+    let sandbox = Sandbox::new();
+    let filter = CLibrary::new(include_str!("../fixtures/filter.c")).build_program(&sandbox, "filter");
+    sandbox
+        .invocation(filter)
+        .arg(artifacts().immortal())
+        .args(["start", "--name", "group", "--strategy", "daemon", "--option", "output:=null"])
+        .arg(artifacts().puppet())
+        .arg("hang")
+        .run()
+        .assert_code(0);
+    let group = Group::find(&sandbox, "group");
+    group.member(Role::Monitor).signal(Signal::SIGKILL);
+    let old = group.started;
+    group.wait_running("again", |pids| pids.of(Role::Monitor) != old.of(Role::Monitor));
+    assert_eq!(group.pids().of(Role::Daemon), old.of(Role::Daemon));
 }
 
 /// Before Linux 5.14 a user who may have no process gets not even the first one.

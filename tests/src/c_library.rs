@@ -63,11 +63,26 @@ impl CLibrary {
     /// If the compiler refuses it.
     #[must_use]
     pub fn build(self, sandbox: &Sandbox, name: &str) -> PathBuf {
+        self.compile(sandbox, name, std::env::consts::DLL_SUFFIX, &["-shared", "-fPIC"])
+    }
+
+    /// Compiles it into a program instead, and returns its path.
+    ///
+    /// # Panics
+    /// If the compiler refuses it.
+    #[must_use]
+    pub fn build_program(self, sandbox: &Sandbox, name: &str) -> PathBuf {
+        self.compile(sandbox, name, std::env::consts::EXE_SUFFIX, &[])
+    }
+
+    fn compile(self, sandbox: &Sandbox, name: &str, suffix: &str, kind: &[&str]) -> PathBuf {
         let source = sandbox.file(&format!("{name}.c"), &self.source, 0o600);
-        let library = sandbox.path(format!("{name}{}", std::env::consts::DLL_SUFFIX));
+        let product = sandbox.path(format!("{name}{suffix}"));
         let output = Command::new("cc")
-            .args(["-std=c99", "-shared", "-fPIC", "-o"])
-            .arg(&library)
+            .arg("-std=c99")
+            .args(kind)
+            .arg("-o")
+            .arg(&product)
             .arg(&source)
             .arg("-I")
             .arg(workspace().join("monitor-api/include"))
@@ -75,6 +90,6 @@ impl CLibrary {
             .output()
             .expect("a C compiler called cc");
         assert!(output.status.success(), "cc: {}", String::from_utf8_lossy(&output.stderr));
-        library
+        product
     }
 }

@@ -279,7 +279,6 @@ impl Relay {
     }
 
     fn serve(mut self) -> Result<(), Failure> {
-        // Not before: threads that monitors start when they are set up may have much to do.
         schedule::be_prompt();
         loop {
             while let Some(command) = self.mail.next_command() {
