@@ -4,7 +4,8 @@
  *   write NOTES NAME GATE TOTAL CHUNK   the same, then waits until GATE, a FIFO, is opened, and writes TOTAL bytes of
  *                                       lines of 100 bytes, CHUNK bytes at a time
  *   speak NOTES NAME GATE COUNT         the same, then COUNT lines `said at` with the time, 2 to 11 ms between them
- *   watch FILE COUNT                    waits for COUNT such lines in FILE and prints by how much the latest was late
+ *   watch FILE COUNT                    waits for COUNT such lines in FILE; prints how many were more than 1 ms late, and
+ *                                       the nanoseconds of the latest
  *   copy FILE                           a plain pump: copies its standard input to the end of FILE
  *   keep PROGRAM ARGUMENTS...           a plain supervisor: executes PROGRAM, waits for its end, and again
  *   time NOTES NAME COMMAND...          notes when COMMAND begins and when it returns
@@ -89,30 +90,36 @@ static void speak(const char *gate, long count) {
     }
 }
 
-/* Prints nanoseconds. A line is as late as the last look that did not find it: looks may be late, too. */
+/* A line is as late as the last look that did not find it: looks may be late, too. */
 static int watch(const char *file, long count) {
     static char text[1 << 20];
     size_t length = 0;
     char *next = text, *end, *said;
     long long latest = 0, missed = now();
+    long many = 0;
     int fd = open(file, O_RDONLY);
     if (fd < 0) fail(file);
     while (count > 0) {
         long long look = now();
         ssize_t more = read(fd, text + length, sizeof text - 1 - length);
         if (more < 0) fail(file);
+        if (length + more == sizeof text - 1) {
+            fprintf(stderr, "%s is too long\n", file);
+            return 100;
+        }
         text[length += more] = 0;
         for (; (end = strchr(next, '\n')) != NULL; next = end + 1) {
             *end = 0;
             if ((said = strstr(next, "said at ")) == NULL) continue;
             long long late = missed - atoll(said + strlen("said at "));
             if (late > latest) latest = late;
+            many += late > 1000000;
             count--;
         }
         missed = look;
         pause_ns(30000);
     }
-    return printf("%lld\n", latest) < 0;
+    return printf("%ld %lld\n", many, latest) < 0;
 }
 
 static int copy(const char *file) {
