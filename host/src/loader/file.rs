@@ -1,15 +1,18 @@
 //! Judges a library's file before anything of it is used: what it is, whose it is, and who may write to it.
 
+use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{Uid, User, geteuid};
 use serde::{Deserialize, Serialize};
 
 /// The sticky bit of a mode.
 const STICKY: u32 = 0o1000;
+/// More links than any system follows on the way to one file.
+const MOST_LINKS: usize = 64;
 
 /// What tells one state of a file from every other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +89,14 @@ pub enum FileError {
         /// Who.
         who: Writers,
     },
+    /// Somebody else owns a symbolic link on the way to it.
+    #[error("the link {} belongs to {owner}, who is neither root nor you", link.display(), owner = account(*owner))]
+    LinkOwner {
+        /// The link.
+        link: PathBuf,
+        /// Its owner's number.
+        owner: u32,
+    },
     /// For root: its directory belongs to somebody else, who may put another file in its place.
     #[error("its directory {} belongs to {}", directory.display(), account(*owner))]
     DirectoryOwner {
@@ -143,6 +154,9 @@ impl FileError {
             }
             Self::Owner { path, .. } => {
                 Some(format!("chown {} {}", account(geteuid().as_raw()), quoted(path)))
+            }
+            Self::LinkOwner { link, .. } => {
+                Some(format!("chown -h {} {}", account(geteuid().as_raw()), quoted(link)))
             }
             Self::Writable { path, who } => Some(format!("chmod {}-w {}", who.letter(), quoted(path))),
             Self::DirectoryOwner { directory, .. } => Some(format!("chown root {}", quoted(directory))),
@@ -202,10 +216,73 @@ fn judge(path: &Path, metadata: &Metadata, caller: Uid) -> Result<(), FileError>
     if let Some(who) = writers(metadata, caller.is_root()) {
         return Err(FileError::Writable { path: path.to_owned(), who });
     }
-    if !caller.is_root() {
-        return Ok(());
+    if caller.is_root() { judge_directories(path, true) } else { Ok(()) }
+}
+
+/// The canonical path of a file, after judging the symbolic links on the way to it.
+///
+/// # Errors
+/// [`FileError::System`], [`FileError::LinkOwner`], [`FileError::DirectoryOwner`], [`FileError::Directory`].
+pub(crate) fn canonical(path: &Path) -> Result<PathBuf, FileError> {
+    let system = |source| FileError::System { action: "look at it", path: path.to_owned(), source };
+    let canonical = path.canonicalize().map_err(system)?;
+    if canonical != path {
+        judge_links(path)?;
     }
+    Ok(canonical)
+}
+
+/// Like its directory, links decide what is loaded. Each must belong to root or the caller, and for root lie in a
+/// directory as the file must.
+fn judge_links(path: &Path) -> Result<(), FileError> {
+    let caller = geteuid();
+    let mut rest = parts(path);
+    let mut at = PathBuf::from("/");
+    let mut links = 0;
+    while let Some(part) = rest.pop() {
+        if part == ".." {
+            at.pop();
+            continue;
+        }
+        at.push(&part);
+        let system = |source| FileError::System { action: "look at it", path: at.clone(), source };
+        let metadata = at.symlink_metadata().map_err(system)?;
+        if !metadata.is_symlink() {
+            continue;
+        }
+        links += 1;
+        if links > MOST_LINKS {
+            return Err(FileError::Replaced);
+        }
+        let owner = metadata.uid();
+        if owner != 0 && owner != caller.as_raw() {
+            return Err(FileError::LinkOwner { link: at, owner });
+        }
+        if caller.is_root() {
+            judge_directories(&at, rest.is_empty())?;
+        }
+        let target = at.read_link().map_err(system)?;
+        at.pop();
+        if target.is_absolute() {
+            at = PathBuf::from("/");
+        }
+        rest.extend(parts(&target));
+    }
+    Ok(())
+}
+
+/// The names and `..` of a path, last first.
+fn parts(path: &Path) -> Vec<OsString> {
+    let part = |part: Component<'_>| {
+        matches!(part, Component::Normal(_) | Component::ParentDir).then(|| part.as_os_str().to_owned())
+    };
+    path.components().rev().filter_map(part).collect()
+}
+
+/// The directories that a path leads through. `is_own`: the last one is the library's own, and judged as such.
+fn judge_directories(path: &Path, is_own: bool) -> Result<(), FileError> {
     for (level, directory) in path.ancestors().skip(1).enumerate() {
+        let is_own = is_own && level == 0;
         let metadata = directory.metadata().map_err(|source| FileError::System {
             action: "look at its directory",
             path: directory.to_owned(),
@@ -214,10 +291,10 @@ fn judge(path: &Path, metadata: &Metadata, caller: Uid) -> Result<(), FileError>
         if metadata.mode() & STICKY != 0 {
             continue;
         }
-        if level == 0 && metadata.uid() != 0 {
+        if is_own && metadata.uid() != 0 {
             return Err(FileError::DirectoryOwner { directory: directory.to_owned(), owner: metadata.uid() });
         }
-        if let Some(who) = writers(&metadata, level == 0) {
+        if let Some(who) = writers(&metadata, is_own) {
             return Err(FileError::Directory { directory: directory.to_owned(), who });
         }
     }
@@ -329,6 +406,44 @@ mod tests {
         let (text, hint) = refusal(&file);
         assert!(text.starts_with("its directory ") && text.contains(" belongs to "), "{text}");
         assert_eq!(hint.unwrap(), format!("chown root {}", directory.display()));
+    }
+
+    #[test]
+    fn links_are_judged_like_the_directory_of_the_file() {
+        if !geteuid().is_root() {
+            println!("skipped: not root");
+            return;
+        }
+        let (sandbox, file) = sandbox();
+        let root = sandbox.path().canonicalize().unwrap();
+        let open = root.join("open");
+        std::fs::create_dir(&open).unwrap();
+        let (link, way) = (open.join("link.so"), root.join("way"));
+        std::os::unix::fs::symlink("../it is.so", &link).unwrap();
+        std::os::unix::fs::symlink(&open, &way).unwrap();
+        let refusal = |path: &Path| {
+            let error = judge_links(path).unwrap_err();
+            (crate::loader::chain(&error), error.hint().unwrap())
+        };
+        assert!(judge_links(&file).is_ok() && judge_links(&link).is_ok());
+        mode(&open, 0o777);
+        for path in [&link, &way.join("link.so")] {
+            let (text, hint) = refusal(path);
+            assert_eq!(text, format!("everybody may write to the directory {}", open.display()));
+            assert_eq!(hint, format!("chmod o-w {}", open.display()));
+        }
+        assert!(judge_links(&open.join("../it is.so")).is_ok(), "no link in it is followed");
+        mode(&open, 0o1777);
+        assert!(judge_links(&link).is_ok(), "a sticky directory is exempt");
+        std::os::unix::fs::lchown(&link, Some(65534), None).unwrap();
+        for path in [&link, &way.join("link.so")] {
+            let (text, hint) = refusal(path);
+            assert!(text.starts_with(&format!("the link {} belongs to ", link.display())), "{text}");
+            assert_eq!(hint, format!("chown -h root {}", link.display()));
+        }
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("link.so", &link).unwrap();
+        assert!(matches!(judge_links(&link), Err(FileError::Replaced)), "it leads to itself by now");
     }
 
     #[test]

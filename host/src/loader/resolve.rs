@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use super::file::{self, FileError};
 use crate::sys::copy::OWN_EXECUTABLE;
 
 /// Suffixes of a library on this system, best first.
@@ -57,6 +58,14 @@ pub enum ResolveError {
         /// Why.
         source: std::io::Error,
     },
+    /// A symbolic link on the way to it is not to be trusted.
+    #[error("monitor {}", path.display())]
+    Link {
+        /// The path, made absolute.
+        path: PathBuf,
+        /// Why.
+        source: FileError,
+    },
 }
 
 impl ResolveError {
@@ -73,6 +82,7 @@ impl ResolveError {
             Self::BadName { name } => Some(format!("write ./{name} for a file of the current directory")),
             Self::LongLabel { .. } => Some("--monitor LABEL=PATH_OR_NAME gives it a shorter one".into()),
             Self::NotFound { .. } => Some("--monitor-path DIR searches another directory first".into()),
+            Self::Link { source, .. } => source.hint(),
             Self::BadLabel { .. } | Self::NoFile { .. } => None,
         }
     }
@@ -132,7 +142,7 @@ impl Spec {
     /// no further directory is tried for it.
     ///
     /// # Errors
-    /// [`ResolveError::NotFound`], [`ResolveError::NoFile`].
+    /// [`ResolveError::NotFound`], [`ResolveError::NoFile`], [`ResolveError::Link`].
     pub fn resolve(&self, directory: &Path, search: &SearchPath) -> Result<PathBuf, ResolveError> {
         self.target.resolve(directory, search)
     }
@@ -144,7 +154,10 @@ impl Target {
             Self::Path(path) => directory.join(path),
             Self::Name(name) => search.find(name)?,
         };
-        path.canonicalize().map_err(|source| ResolveError::NoFile { path, source })
+        file::canonical(&path).map_err(|source| match source {
+            FileError::System { source, .. } => ResolveError::NoFile { path, source },
+            source => ResolveError::Link { path, source },
+        })
     }
 }
 

@@ -49,8 +49,8 @@ fn look_into(found: Vec<Found>) -> Vec<Entry> {
 
 fn look_at(found: Found) -> Entry {
     let refused = |error: &LoadError| (loader::chain(error), error.hint());
-    let outcome = match found.path.canonicalize() {
-        Err(error) => Err((error.to_string(), None)),
+    let outcome = match loader::file::canonical(&found.path) {
+        Err(error) => Err((loader::chain(&error), error.hint())),
         Ok(path) => match loader::describe(&own_executable(), &found.name, &path) {
             Ok((description, _)) => Ok(description),
             Err(CheckError::Load { source, .. }) => Err(refused(&source)),
