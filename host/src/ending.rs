@@ -14,11 +14,13 @@ pub(crate) struct Ending {
     scope: Option<Scope>,
     /// Descendants outside the group that have got the stop signal.
     signalled: Vec<i32>,
-    /// A process that was kept and is not this one's descendant: it and what it has forked are found from its pid. With
+    /// A process that is not this one's descendant, for it was kept or its roles are gone: it and what it has forked are found from its pid. With
     /// its start time, by which it is told from another one with its pid; 0: that is not known.
     stranger: Option<(i32, u64)>,
     /// What descended from it, with start times: found again when it is gone.
     remembered: Vec<(i32, u64)>,
+    /// Nothing that descends from this process is to go.
+    is_outsider: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +30,21 @@ struct Scope {
 
 impl Ending {
     pub(crate) fn new(stop_signal: i32) -> Self {
-        Self { stop_signal, scope: None, signalled: Vec::new(), stranger: None, remembered: Vec::new() }
+        Self {
+            stop_signal,
+            scope: None,
+            signalled: Vec::new(),
+            stranger: None,
+            remembered: Vec::new(),
+            is_outsider: false,
+        }
+    }
+
+    /// Ends a process, of this start time, whose roles are gone, from a program that has children of its own.
+    pub(crate) fn of_orphan(stop_signal: i32, process: i32, started: u64) -> Self {
+        let mut ending = Self { is_outsider: true, ..Self::new(stop_signal) };
+        ending.take_stranger(process, started);
+        ending
     }
 
     /// The process, of this start time, is not a child of this one.
@@ -54,7 +70,7 @@ impl Ending {
     /// All who are to go in the end: who descends from this process, and from the one that was kept.
     fn everyone(&mut self) -> Vec<i32> {
         let Some((stranger, _)) = self.stranger else { return family::descendants() };
-        let mut roots = family::children();
+        let mut roots = if self.is_outsider { Vec::new() } else { family::children() };
         let forgotten = |(pid, started): &(i32, u64)| family::runs(*pid, *started);
         self.remembered.retain(forgotten);
         roots.extend(self.remembered.iter().map(|(pid, _)| *pid));

@@ -1,5 +1,7 @@
 //! Where things are: the runtime directory, and in it one directory a group.
 
+use crate::ending::Ending;
+use crate::lifecycle::KILL_AGAIN;
 use crate::state::{Member, Page, Snapshot};
 use crate::sys::{family, socket};
 use serde::{Deserialize, Serialize};
@@ -483,7 +485,7 @@ fn is_same_file(file: &File, path: &Path) -> bool {
     both.is_some_and(|(ours, named)| (ours.dev(), ours.ino()) == (named.dev(), named.ino()))
 }
 
-/// Ends a process whose pump and daemon are gone, politely.
+/// Ends a process whose pump and daemon are gone, politely, with what is left of its group and of its descendants.
 pub(crate) fn end_orphan(files: &GroupFiles, snapshot: &Snapshot) {
     let process = snapshot.alive(Member::Process);
     if process == 0 {
@@ -493,14 +495,21 @@ pub(crate) fn end_orphan(files: &GroupFiles, snapshot: &Snapshot) {
     let signal = facts.as_ref().map_or(libc::SIGTERM, |facts| facts.stop_signal);
     let timeout = Duration::from_millis(facts.map_or(10_000, |facts| facts.stop_timeout_ms));
     log::info!("ending the orphaned process {process}");
-    let deadline = Instant::now() + timeout;
-    family::signal_group(process, signal);
-    family::signal_group(process, libc::SIGCONT);
-    let mut killed = false;
-    while snapshot.alive(Member::Process) == process {
-        if !killed && Instant::now() >= deadline {
-            killed = true;
-            family::signal_group(process, libc::SIGKILL);
+    let mut deadline = Instant::now() + timeout;
+    let mut ending = Ending::of_orphan(signal, process, snapshot.started(Member::Process));
+    ending.signal(Some(process));
+    let mut has_ended = false;
+    loop {
+        if !has_ended && snapshot.alive(Member::Process) != process {
+            has_ended = true;
+            ending.clear(Some(process), true);
+        }
+        if has_ended && ending.is_over(Some(process)) {
+            return;
+        }
+        if Instant::now() >= deadline {
+            deadline += KILL_AGAIN;
+            ending.kill(Some(process));
         }
         std::thread::sleep(Duration::from_millis(5));
     }

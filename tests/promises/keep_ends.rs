@@ -434,6 +434,36 @@ fn stop_kills_an_orphaned_process_that_does_not_end_by_itself() {
     sandbox.assert_nothing_left();
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn stop_ends_what_has_left_the_group_of_an_orphaned_process_too() {
+    // The process ends at once, or with its children when the time is up.
+    for first in ["note=there", "block=TERM"] {
+        let sandbox = Sandbox::new();
+        let steps = [first, "session", "block=TERM", "note=there", "hang", "end"];
+        let steps = steps.into_iter().chain([
+            "spawn",
+            "block=TERM",
+            "note=there",
+            "hang",
+            "end",
+            "touch=ready",
+            "hang",
+        ]);
+        let group = keeping(&sandbox).args(["--stop-timeout", "300ms"]).puppet(steps).start();
+        eventually("it is ready", || sandbox.path("ready").exists().then_some(()));
+        let children = eventually("its children are there", || {
+            let pids = sandbox.noted("there");
+            (pids.len() == 2 + usize::from(first != "block=TERM")).then_some(pids)
+        });
+        let children: Vec<Process> = children.into_iter().filter_map(Process::find).collect();
+        orphan(&group);
+        group.command("stop").assert_code(0);
+        assert!(children.iter().all(|child| child.is_gone()), "{first}: {children:?}");
+        sandbox.assert_nothing_left();
+    }
+}
+
 #[test]
 fn a_start_of_the_name_ends_an_orphaned_process_first() {
     let sandbox = Sandbox::new();

@@ -66,6 +66,11 @@ impl Snapshot {
         if family::runs(pid, self.get(started)) { pid } else { 0 }
     }
 
+    /// When a member has started, as the roles noted it; 0: nobody did.
+    pub(crate) fn started(&self, member: Member) -> u64 {
+        self.get(member.words().1)
+    }
+
     /// Whether a pump or daemon lives, or the parent that is about to start one.
     pub(crate) fn has_roles(&self) -> bool {
         self.has_roles_besides_launcher() || self.alive(Member::Launcher) != 0
