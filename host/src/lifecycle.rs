@@ -314,6 +314,8 @@ impl Lifecycle {
         if self.relay_gone || self.goal == Goal::HandOver {
             return self.clear(out);
         }
+        // Before the monitors are told: it is decided, whatever a hook does about it.
+        self.held |= self.goal == Goal::Policy && !self.wants_respawn();
         out.push(Action::TellExited);
         if self.goal >= Goal::Fail || self.yields {
             out.push(Action::Arm(Timer::Deliver, DELIVER_TIMEOUT));

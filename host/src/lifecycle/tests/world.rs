@@ -543,7 +543,16 @@ impl World {
             self.left,
             Some(Outcome::Crashed | Outcome::Killed | Outcome::HandedOver | Outcome::Yielded)
         );
-        !(replaced || self.became) || machine.is_held() == self.held
+        if !(replaced || self.became) {
+            return true;
+        }
+        // The end of the process is being told: what follows from it is decided, if not known to anybody.
+        let asked = self.shutdown || self.restart || self.late || self.not_replaced || self.daemon_death;
+        match self.rules.restart {
+            Restart::Never if self.exit_told && !asked => machine.is_held(),
+            Restart::Never | Restart::OnFailure if self.exit_told => machine.is_held() || !self.held,
+            Restart::Always | Restart::Never | Restart::OnFailure => machine.is_held() == self.held,
+        }
     }
 
     /// The next pump can go on where a hook of this one fails.
