@@ -110,13 +110,17 @@ impl Attached {
                 break;
             }
         }
-        family::wait(self.pump);
+        let exit = family::wait(self.pump).unwrap_or_default();
         self.copy_stderr();
         if let Some((files, lock)) = &self.files {
             files.remove(lock);
         }
         let died = || {
-            format!("the pump died: {}", last_line(&self.last_words).as_deref().unwrap_or("it left no text"))
+            let line = last_line(&self.last_words);
+            format!(
+                "the pump died: {}",
+                line.unwrap_or_else(|| format!("it {} and left no text", exit.words()))
+            )
         };
         Ok(Ended { status: status.unwrap_or(FAILED), failure: status.is_none().then(died) })
     }

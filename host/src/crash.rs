@@ -3,7 +3,7 @@
 //! Whoever notices the death makes it: the daemon when it reaps a pump, the pump when its daemon is gone. It is handed
 //! from role to role by a descriptor, offered to monitors, and kept in a file for `status`. An orderly end is no crash.
 
-use crate::delivery::Moment;
+use crate::delivery::{InHook, Moment};
 use crate::loader::Checked;
 use crate::role::Role;
 use crate::sys::clock;
@@ -138,10 +138,24 @@ pub(crate) fn label_of(monitors: &[Checked], index: usize) -> &str {
     monitors.get(index).map_or("log", |monitor| monitor.label.as_str())
 }
 
+/// The last words of a role, with the hook that was in progress when it died.
+pub(crate) fn with_hook<'a>(
+    words: &str,
+    in_hook: Option<InHook>,
+    label: impl FnOnce(usize) -> &'a str,
+) -> String {
+    match in_hook {
+        Some(InHook { monitor, hook }) => {
+            format!("in {} of monitor {}: {words}", hook.name(), label(monitor))
+        }
+        None => words.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::{Hook, InHook};
+    use crate::delivery::Hook;
 
     const MOMENT: Moment = Moment {
         offsets: [30, 7],

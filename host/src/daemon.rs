@@ -13,6 +13,7 @@ mod reload;
 mod tail;
 
 use crate::control::{ClientId, Command, Server};
+use crate::crash;
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::number;
@@ -523,13 +524,24 @@ impl Daemon {
         }
     }
 
+    /// Why there is no group, where the pump could not say it.
+    fn start_failure(&self) -> Frame {
+        let text = match self.tail.last_line() {
+            Some(line) => {
+                let label = |index| crash::label_of(self.monitors(), index);
+                let in_hook = self.group.page.delivery().in_hook();
+                format!("the pump died: {}", crash::with_hook(&line, in_hook, label))
+            }
+            None => self.last_words.clone(),
+        };
+        Frame::Failed { status: FAILED, text, hint: None }
+    }
+
     fn leave(&mut self, outcome: Outcome) {
         log::info!("the daemon leaves: {outcome:?}");
         match outcome {
             Outcome::StartFailed => {
-                let line = self.tail.last_line().unwrap_or_else(|| "the pump died: it left no text".into());
-                let frame =
-                    self.failure.take().unwrap_or(Frame::Failed { status: FAILED, text: line, hint: None });
+                let frame = self.failure.take().unwrap_or_else(|| self.start_failure());
                 if let Some(parent) = &mut self.parent {
                     parent.send(&frame);
                 }

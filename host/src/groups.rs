@@ -1,7 +1,7 @@
 //! Groups as `list`, `status`, `stop`, `restart` and `reload` see them: from outside, by their files.
 
 use crate::control::{self, ClientError, Command};
-use crate::crash::Crash;
+use crate::crash::{self, Crash};
 use crate::launch::{FORMAT, OnCrash, Policy, Strategy};
 use crate::loader::without_location;
 use crate::places::{self, Facts, GroupFiles, PlaceError};
@@ -132,8 +132,14 @@ impl Group {
             State::Backoff | State::Starting => return noted,
             State::Running | State::Stopping | State::Stopped | State::Orphaned => return None,
         }
-        let line = self.files.last_stderr_line();
-        noted.or_else(|| Some(format!("the pump died: {}", line.as_deref().unwrap_or("it left no text"))))
+        let words = || {
+            let line = self.files.last_stderr_line();
+            let label =
+                |index: usize| self.facts.monitors.get(index).map_or("log", |monitor| monitor.label.as_str());
+            let in_hook = snapshot.moment().in_hook;
+            crash::with_hook(line.as_deref().unwrap_or("it left no text"), in_hook, label)
+        };
+        noted.or_else(|| Some(format!("the pump died: {}", words())))
     }
 
     /// Its recent output; `None`: it never had any.

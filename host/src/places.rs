@@ -3,7 +3,7 @@
 use crate::ending::Ending;
 use crate::lifecycle::KILL_AGAIN;
 use crate::state::{Member, Page, Snapshot};
-use crate::sys::{family, socket};
+use crate::sys::socket;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;

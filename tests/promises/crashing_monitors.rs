@@ -45,6 +45,52 @@ fn setup_after(hook: &str, how: &str) -> Option<Record> {
     Some(setup)
 }
 
+#[test]
+fn a_process_that_is_not_to_be_respawned_is_not_because_a_monitor_crashes_at_its_end() {
+    for (policy, keep) in [("never", false), ("on-failure", false), ("never", true)] {
+        for how in ["error", "segv"] {
+            let sandbox = Sandbox::new();
+            let launch =
+                sandbox.launch("daemon").recorder().set("when", "exit").set("how", how).set("times", "1");
+            let launch = if keep { launch.keep() } else { launch };
+            let start =
+                launch.args(["--restart", policy]).puppet(["note=ran", "wait-file=go", "exit=0"]).run();
+            start.assert_code(0);
+            let group = Group::find(&sandbox, "group");
+            sandbox.file("go", "", 0o600);
+            eventually("the second pump", || (group.status()["monitor_restarts"] == 1).then_some(()));
+            let status = group.wait_state("stopped");
+            assert_eq!(status["restarts"], 0, "{policy}, {how}");
+            assert_eq!(sandbox.noted("ran").len(), 1, "{policy}, {how}");
+            group.command("restart").assert_code(0);
+            eventually("it runs again when asked", || (sandbox.noted("ran").len() == 2).then_some(()));
+        }
+    }
+}
+
+#[test]
+fn a_start_whose_monitor_crashes_names_it_and_its_hook() {
+    for strategy in ["unattached", "daemon", "development"] {
+        for (hook, name) in [("new", "create"), ("setup", "setup")] {
+            for how in ["abort", "segv"] {
+                let sandbox = Sandbox::new();
+                let run = sandbox
+                    .launch(strategy)
+                    .recorder()
+                    .set("when", hook)
+                    .set("how", how)
+                    .puppet(["hang"])
+                    .run();
+                run.assert_code(125);
+                let last = run.err().lines().last().unwrap_or_default().to_owned();
+                let expected = format!("error: the pump died: in {name} of monitor recorder: ");
+                assert!(last.starts_with(&expected), "{strategy}, {how} in {hook}: {run}");
+                assert!(sandbox.processes().is_empty(), "{strategy}, {how} in {hook}");
+            }
+        }
+    }
+}
+
 #[track_caller]
 fn text_reaches_the_next_setup(how: &str, text: impl Fn(&str) -> Vec<String>) {
     for hook in HOOKS {

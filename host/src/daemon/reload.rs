@@ -297,11 +297,7 @@ impl Daemon {
         if let Some(line) = self.tail.last_line() {
             return line;
         }
-        let how = match (exit.code, exit.signal) {
-            (Some(code), _) => format!("the pump ended with status {code}"),
-            (None, Some(signal)) => format!("the pump was ended by SIG{}", crate::signal::name(signal)),
-            (None, None) => "the pump is gone".to_owned(),
-        };
+        let how = format!("the pump {}", exit.words());
         match super::blame::blame(self.group.page.delivery(), exit) {
             Some(hook) => {
                 let label = self.monitors().get(hook.monitor).map_or("?", |monitor| &monitor.label);

@@ -3,6 +3,7 @@
 
 use super::place::{Name, Needs, Place};
 use super::{GroupPids, StartError, Started, attempt};
+use crate::crash;
 use crate::facts;
 use crate::frames::{Frame, Link};
 use crate::launch::{Launch, Strategy, number};
@@ -139,7 +140,11 @@ impl Verified {
                 let pids = place.page.pids();
                 wait_until_gone(&[pids.pump, pids.daemon]);
                 place.end_process();
-                Err(failure(failed, place.last_line(pid)))
+                let in_hook = place.page.delivery().in_hook();
+                let line = place.last_line(pid);
+                let words = line.as_deref().unwrap_or("it left no text");
+                let label = |index| crash::label_of(&self.launch.monitors, index);
+                Err(failure(failed, &crash::with_hook(words, in_hook, label)))
             }
         }
     }
@@ -208,14 +213,13 @@ fn wait_for_result(
     }
 }
 
-fn failure(frame: Option<Frame>, line: Option<String>) -> StartError {
+fn failure(frame: Option<Frame>, words: &str) -> StartError {
     match frame {
         Some(Frame::Failed { status, text, hint }) => {
             StartError::Role { status, text: loader::without_location(&loader::one_line(&text)), hint }
         }
         Some(_) | None => {
-            let why = line.unwrap_or_else(|| "it left no text".into());
-            let text = format!("the pump died: {}", loader::without_location(&why));
+            let text = format!("the pump died: {}", loader::without_location(words));
             StartError::Role { status: FAILED, text, hint: None }
         }
     }

@@ -23,6 +23,15 @@ pub(crate) struct Exit {
 }
 
 impl Exit {
+    /// How it ended, behind a subject.
+    pub(crate) fn words(self) -> String {
+        match (self.code, self.signal) {
+            (Some(code), _) => format!("ended with status {code}"),
+            (None, Some(signal)) => format!("was ended by SIG{}", crate::signal::name(signal)),
+            (None, None) => "is gone".to_owned(),
+        }
+    }
+
     /// Reads what `wait` returns.
     #[cfg(linux_path)]
     fn of_status(status: i32) -> Self {
