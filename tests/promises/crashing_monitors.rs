@@ -69,6 +69,46 @@ fn a_process_that_is_not_to_be_respawned_is_not_because_a_monitor_crashes_at_its
 }
 
 #[test]
+fn a_restart_is_refused_while_no_monitor_gets_ready() {
+    let sandbox = Sandbox::new();
+    let pauses = ["--backoff", "60s", "--backoff-max", "60s"];
+    let launch =
+        sandbox.launch("daemon").recorder().set("when", "setup").set("how", "error").set("times", "1000");
+    let group = launch.set("once_exists", "broken").args(pauses).puppet(["hang"]).start();
+    sandbox.file("broken", "", 0o600);
+    group.member(Role::Monitor).signal(Signal::SIGKILL);
+    group.wait_state("backoff");
+    let run = group.command("restart");
+    run.assert_refused(1);
+    assert!(run.err().contains("fixture error in setup"), "{run}");
+    std::fs::remove_file(sandbox.path("broken")).unwrap();
+    group.command("restart").assert_code(0);
+    group.wait_running("after the restart", |_| true);
+}
+
+#[test]
+fn the_hint_of_a_monitor_that_refuses_a_start_is_shown() {
+    for strategy in ["unattached", "daemon", "development"] {
+        for hook in ["check", "new", "setup"] {
+            let sandbox = Sandbox::new();
+            let run = sandbox
+                .launch(strategy)
+                .recorder()
+                .set("when", hook)
+                .set("how", "hint")
+                .puppet(["hang"])
+                .run();
+            run.assert_code(125);
+            let err = run.err();
+            let lines: Vec<&str> = err.lines().collect();
+            let shown = lines.iter().position(|line| line.starts_with("error: monitor recorder: "));
+            let hint = shown.and_then(|at| lines.get(at + 1));
+            assert_eq!(hint, Some(&"hint: fixture hint"), "{strategy}, {hook}: {run}");
+        }
+    }
+}
+
+#[test]
 fn a_start_whose_monitor_crashes_names_it_and_its_hook() {
     for strategy in ["unattached", "daemon", "development"] {
         for (hook, name) in [("new", "create"), ("setup", "setup")] {

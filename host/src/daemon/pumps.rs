@@ -16,6 +16,7 @@ impl Daemon {
         if let Err(error) = self.try_spawn_pump() {
             log::error!("unable to start a pump: {error}");
             self.last_words = format!("unable to start a pump: {error}");
+            self.refuse_restarts();
             self.events.push_back(Event::PumpNotStarted { jitter: jitter() });
         }
     }
@@ -101,6 +102,10 @@ impl Daemon {
         }
         let blamed = blame::blame(self.group.page.delivery(), exit);
         self.note_pumps_death(pid, exit, ran, blamed);
+        // One that was killed from outside has shown nothing: who waits for the process waits for the next pump.
+        if exit.code.is_some_and(|code| code != 0) || blamed.is_some() {
+            self.refuse_restarts();
+        }
         // One that is new by a reload is taken back at once.
         if let Some(hook) = blamed
             && self.group.launch.policy.keeps()
@@ -111,6 +116,13 @@ impl Daemon {
         self.hear_of_the_end();
         let unfinished = self.is_unfinished();
         self.events.push_back(Event::PumpDied { ran, jitter: jitter(), unfinished });
+    }
+
+    /// Those who wait for the new process hear why there is none; the group goes on trying.
+    fn refuse_restarts(&mut self) {
+        for client in std::mem::take(&mut self.restarting) {
+            self.server.answer(client, Err(format!("no pump gets ready: {}", self.last_words)));
+        }
     }
 
     /// Keeps how the pump died, unless it ended in order or never had a process.

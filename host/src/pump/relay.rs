@@ -89,7 +89,7 @@ struct Failure {
 
 impl From<loader::HookError> for Failure {
     fn from(error: loader::HookError) -> Self {
-        Self { text: error.to_string(), hint: None, in_hook: true }
+        Self { text: error.to_string(), hint: error.hint(), in_hook: true }
     }
 }
 
