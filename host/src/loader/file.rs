@@ -219,22 +219,13 @@ fn judge(path: &Path, metadata: &Metadata, caller: Uid) -> Result<(), FileError>
     if caller.is_root() { judge_directories(path, true) } else { Ok(()) }
 }
 
-/// The canonical path of a file, after judging the symbolic links on the way to it.
+/// Judges the symbolic links on the way to a file, an absolute path: like its directory they decide what is loaded. Each
+/// must belong to root or the caller, and for root lie in a directory as the file must.
 ///
 /// # Errors
-/// [`FileError::System`], [`FileError::LinkOwner`], [`FileError::DirectoryOwner`], [`FileError::Directory`].
-pub(crate) fn canonical(path: &Path) -> Result<PathBuf, FileError> {
-    let system = |source| FileError::System { action: "look at it", path: path.to_owned(), source };
-    let canonical = path.canonicalize().map_err(system)?;
-    if canonical != path {
-        judge_links(path)?;
-    }
-    Ok(canonical)
-}
-
-/// Like its directory, links decide what is loaded. Each must belong to root or the caller, and for root lie in a
-/// directory as the file must.
-fn judge_links(path: &Path) -> Result<(), FileError> {
+/// [`FileError::System`], [`FileError::Replaced`], [`FileError::LinkOwner`], [`FileError::DirectoryOwner`],
+/// [`FileError::Directory`].
+pub(crate) fn judge_links(path: &Path) -> Result<(), FileError> {
     let caller = geteuid();
     let mut rest = parts(path);
     let mut at = PathBuf::from("/");

@@ -154,10 +154,14 @@ impl Target {
             Self::Path(path) => directory.join(path),
             Self::Name(name) => search.find(name)?,
         };
-        file::canonical(&path).map_err(|source| match source {
-            FileError::System { source, .. } => ResolveError::NoFile { path, source },
-            source => ResolveError::Link { path, source },
-        })
+        let canonical = match path.canonicalize() {
+            Ok(canonical) => canonical,
+            Err(source) => return Err(ResolveError::NoFile { path, source }),
+        };
+        match file::judge_links(&path) {
+            Ok(()) => Ok(canonical),
+            Err(source) => Err(ResolveError::Link { path, source }),
+        }
     }
 }
 

@@ -49,9 +49,10 @@ fn look_into(found: Vec<Found>) -> Vec<Entry> {
 
 fn look_at(found: Found) -> Entry {
     let refused = |error: &LoadError| (loader::chain(error), error.hint());
-    let outcome = match loader::file::canonical(&found.path) {
-        Err(error) => Err((loader::chain(&error), error.hint())),
-        Ok(path) => match loader::describe(&own_executable(), &found.name, &path) {
+    let outcome = match (found.path.canonicalize(), loader::file::judge_links(&found.path)) {
+        (Err(error), _) => Err((error.to_string(), None)),
+        (_, Err(error)) => Err((loader::chain(&error), error.hint())),
+        (Ok(path), Ok(())) => match loader::describe(&own_executable(), &found.name, &path) {
             Ok((description, _)) => Ok(description),
             Err(CheckError::Load { source, .. }) => Err(refused(&source)),
             Err(error) => Err((loader::chain(&error), error.hint())),
