@@ -87,6 +87,8 @@ struct Daemon {
     watch: Option<OwnedFd>,
     events: VecDeque<Event>,
     restarting: Vec<ClientId>,
+    /// Pumps in a row that have not got ready while somebody waited for it.
+    missed: u32,
     /// Clients that asked for the end; they are answered when it is under way. One that is not, because this
     /// daemon left before it came to that, asks the next one.
     stopping: Vec<ClientId>,
@@ -163,6 +165,7 @@ impl Daemon {
             watch,
             events: VecDeque::new(),
             restarting: Vec::new(),
+            missed: 0,
             stopping: Vec::new(),
             faults,
             aside: Aside::new(),
@@ -354,6 +357,7 @@ impl Daemon {
         if let Some(mut parent) = self.parent.take() {
             parent.send(frame);
         }
+        self.missed = 0;
         for client in std::mem::take(&mut self.restarting) {
             self.server.answer(client, Ok(()));
         }

@@ -19,8 +19,9 @@ pub(crate) struct Ending {
     stranger: Option<(i32, u64)>,
     /// What descended from it, with start times: found again when it is gone.
     remembered: Vec<(i32, u64)>,
-    /// Nothing that descends from this process is to go.
-    is_outsider: bool,
+    /// This process does not belong to the group: neither what descends from it is to go, nor these, who are first itself
+    /// and then whom it descends from.
+    outside: Option<Vec<i32>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +37,14 @@ impl Ending {
             signalled: Vec::new(),
             stranger: None,
             remembered: Vec::new(),
-            is_outsider: false,
+            outside: None,
         }
     }
 
-    /// Ends a process, of this start time, whose roles are gone, from a program that has children of its own.
+    /// Ends a process, of this start time, whose roles are gone, from a program that has children of its own, and may
+    /// have been started from within the process.
     pub(crate) fn of_orphan(stop_signal: i32, process: i32, started: u64) -> Self {
-        let mut ending = Self { is_outsider: true, ..Self::new(stop_signal) };
+        let mut ending = Self { outside: Some(family::own_line()), ..Self::new(stop_signal) };
         ending.take_stranger(process, started);
         ending
     }
@@ -70,12 +72,17 @@ impl Ending {
     /// All who are to go in the end: who descends from this process, and from the one that was kept.
     fn everyone(&mut self) -> Vec<i32> {
         let Some((stranger, _)) = self.stranger else { return family::descendants() };
-        let mut roots = if self.is_outsider { Vec::new() } else { family::children() };
+        let mut roots = if self.outside.is_some() { Vec::new() } else { family::children() };
         let forgotten = |(pid, started): &(i32, u64)| family::runs(*pid, *started);
         self.remembered.retain(forgotten);
         roots.extend(self.remembered.iter().map(|(pid, _)| *pid));
         roots.extend(self.is_ours(stranger).then_some(stranger));
-        let all = family::descendants_of(roots);
+        let mut all = family::descendants_of(roots);
+        if let Some(outside) = &self.outside {
+            // What was started from within the process and is asked to end it is not to end itself.
+            let own = family::descendants_of(outside.iter().copied().take(1).collect());
+            all.retain(|pid| *pid == stranger || !(outside.contains(pid) || own.contains(pid)));
+        }
         for pid in &all {
             if let Some(stat) = family::stat(*pid).filter(|stat| !stat.ended)
                 && *pid != stranger
@@ -85,6 +92,11 @@ impl Ending {
             }
         }
         all
+    }
+
+    /// Notes who descends from the process, for they are not found from it any more when it is gone.
+    pub(crate) fn look(&mut self) {
+        self.everyone();
     }
 
     /// Whether something is being ended whose end has to be looked for now and then: not everybody's end is told.
@@ -190,6 +202,21 @@ impl Ending {
 mod tests {
     use super::*;
     use std::os::unix::process::{CommandExt, ExitStatusExt};
+
+    #[test]
+    fn who_was_started_from_within_a_process_may_end_it() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let mut child = std::process::Command::new("/bin/sleep").arg("100").spawn().unwrap();
+        let its_pid = i32::try_from(child.id()).unwrap();
+        let parent = family::stat(own).unwrap().parent;
+        let mut ending = Ending::of_orphan(libc::SIGTERM, parent, family::stat(parent).unwrap().started);
+        let found = ending.everyone();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found.contains(&parent), "{found:?}");
+        assert!(![own, its_pid].iter().any(|pid| found.contains(pid)), "{found:?}");
+        assert!(!ending.remembered.iter().any(|(pid, _)| [own, its_pid].contains(pid)));
+    }
 
     #[test]
     fn another_process_that_has_got_the_number_of_a_kept_one_is_left_alone() {

@@ -511,7 +511,8 @@ pub(crate) fn end_orphan(files: &GroupFiles, snapshot: &Snapshot) {
             deadline += KILL_AGAIN;
             ending.kill(Some(process));
         }
-        std::thread::sleep(Duration::from_millis(5));
+        ending.look();
+        std::thread::sleep(if has_ended { Duration::from_millis(20) } else { Duration::from_millis(5) });
     }
 }
 

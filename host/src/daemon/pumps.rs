@@ -5,18 +5,22 @@ use crate::crash::{self, Crash};
 use crate::delivery::{InHook, Verdict};
 use crate::frames::Link;
 use crate::launch::number;
+use crate::loader;
 use crate::role::{Extra, Role};
 use crate::state::{Member, ReloadState};
 use crate::sys::{family, fd, socket};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+/// How many pumps in a row have to fail to get ready before a restart that waits for one is refused.
+const MOST_MISSED: u32 = 2;
+
 impl Daemon {
     pub(super) fn spawn_pump(&mut self) {
         if let Err(error) = self.try_spawn_pump() {
             log::error!("unable to start a pump: {error}");
             self.last_words = format!("unable to start a pump: {error}");
-            self.refuse_restarts();
+            self.miss_restarts();
             self.events.push_back(Event::PumpNotStarted { jitter: jitter() });
         }
     }
@@ -78,7 +82,7 @@ impl Daemon {
     /// Looks whether the pump has ended.
     pub(super) fn take_pump(&mut self) {
         let Some(pump) = &self.pump else { return };
-        let (pid, ran) = (pump.pid, pump.since.elapsed());
+        let (pid, ran, was_ready) = (pump.pid, pump.since.elapsed(), pump.is_ready);
         let Some(exit) = family::reap(pid) else { return };
         log::info!("pump {pid} ended: {exit:?}");
         // What it said and wrote before it died comes first.
@@ -102,9 +106,9 @@ impl Daemon {
         }
         let blamed = blame::blame(self.group.page.delivery(), exit);
         self.note_pumps_death(pid, exit, ran, blamed);
-        // One that was killed from outside has shown nothing: who waits for the process waits for the next pump.
-        if exit.code.is_some_and(|code| code != 0) || blamed.is_some() {
-            self.refuse_restarts();
+        // One that was killed from outside has shown nothing.
+        if !was_ready && blamed.is_some() {
+            self.miss_restarts();
         }
         // One that is new by a reload is taken back at once.
         if let Some(hook) = blamed
@@ -118,10 +122,25 @@ impl Daemon {
         self.events.push_back(Event::PumpDied { ran, jitter: jitter(), unfinished });
     }
 
-    /// Those who wait for the new process hear why there is none; the group goes on trying.
-    fn refuse_restarts(&mut self) {
+    /// A pump has not got ready, which somebody may wait for: the next one may, but whoever has waited for two in vain
+    /// hears why. The group goes on trying.
+    fn miss_restarts(&mut self) {
+        if self.restarting.is_empty() {
+            return;
+        }
+        self.missed += 1;
+        if self.missed < MOST_MISSED {
+            return;
+        }
+        self.missed = 0;
+        self.group.page.set_restart_wanted(false);
+        let label = |index| crash::label_of(self.monitors(), index);
+        let in_hook =
+            self.group.page.delivery().in_hook().filter(|_| !self.last_words.starts_with("monitor "));
+        let words = loader::one_line(&crash::with_hook(&self.last_words, in_hook, label));
+        let why = format!("no pump gets ready: {}", loader::without_location(&words));
         for client in std::mem::take(&mut self.restarting) {
-            self.server.answer(client, Err(format!("no pump gets ready: {}", self.last_words)));
+            self.server.answer(client, Err(why.clone()));
         }
     }
 

@@ -219,8 +219,8 @@ fn judge(path: &Path, metadata: &Metadata, caller: Uid) -> Result<(), FileError>
     if caller.is_root() { judge_directories(path, true) } else { Ok(()) }
 }
 
-/// Judges the symbolic links on the way to a file, an absolute path: like its directory they decide what is loaded. Each
-/// must belong to root or the caller, and for root lie in a directory as the file must.
+/// Judges the symbolic links on the way to a file, an absolute path: like its directory they decide what is loaded. In
+/// a sticky directory each must belong to root or the caller, and for root each lies in a directory as the file must.
 ///
 /// # Errors
 /// [`FileError::System`], [`FileError::Replaced`], [`FileError::LinkOwner`], [`FileError::DirectoryOwner`],
@@ -245,12 +245,13 @@ pub(crate) fn judge_links(path: &Path) -> Result<(), FileError> {
         if links > MOST_LINKS {
             return Err(FileError::Replaced);
         }
-        let owner = metadata.uid();
-        if owner != 0 && owner != caller.as_raw() {
-            return Err(FileError::LinkOwner { link: at, owner });
-        }
         if caller.is_root() {
             judge_directories(&at, rest.is_empty())?;
+        }
+        // Elsewhere it was made by whoever may write to the directory.
+        let owner = metadata.uid();
+        if owner != 0 && owner != caller.as_raw() && is_sticky(&at).map_err(system)? {
+            return Err(FileError::LinkOwner { link: at, owner });
         }
         let target = at.read_link().map_err(system)?;
         at.pop();
@@ -260,6 +261,12 @@ pub(crate) fn judge_links(path: &Path) -> Result<(), FileError> {
         rest.extend(parts(&target));
     }
     Ok(())
+}
+
+/// Whether everybody may make links beside this one, but not replace it.
+fn is_sticky(link: &Path) -> io::Result<bool> {
+    let directory = link.parent().unwrap_or(Path::new("/"));
+    Ok(directory.metadata()?.mode() & STICKY != 0)
 }
 
 /// The names and `..` of a path, last first.
@@ -426,6 +433,8 @@ mod tests {
         assert!(judge_links(&open.join("../it is.so")).is_ok(), "no link in it is followed");
         mode(&open, 0o1777);
         assert!(judge_links(&link).is_ok(), "a sticky directory is exempt");
+        std::os::unix::fs::lchown(&way, Some(65534), None).unwrap();
+        assert!(judge_links(&way.join("link.so")).is_ok(), "nobody but root could make it there");
         std::os::unix::fs::lchown(&link, Some(65534), None).unwrap();
         for path in [&link, &way.join("link.so")] {
             let (text, hint) = refusal(path);

@@ -326,6 +326,8 @@ fn send(target: i32, signal: i32) -> bool {
 /// What the kernel says of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stat {
+    /// Its parent; 0: that is not known.
+    pub(crate) parent: i32,
     /// Its process group.
     pub(crate) group: i32,
     /// It has ended and waits to be reaped.
@@ -350,9 +352,10 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     let behind = text.iter().rposition(|byte| *byte == b')')? + 1;
     let mut fields = std::str::from_utf8(text.get(behind..)?).ok()?.split_ascii_whitespace();
     let state = fields.next()?;
-    let group = fields.nth(1)?.parse().ok()?;
+    let parent = fields.next()?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
     let started = fields.nth(16)?.parse().ok()?;
-    Some(Stat { group, ended: matches!(state, "Z" | "X"), started })
+    Some(Stat { parent, group, ended: matches!(state, "Z" | "X"), started })
 }
 
 /// Without `/proc` only the existence is known.
@@ -362,7 +365,7 @@ pub(crate) fn stat(pid: i32) -> Option<Stat> {
     match nix::sys::signal::kill(process, None) {
         Ok(()) | Err(Errno::EPERM) => {
             let group = nix::unistd::getpgid(Some(process)).map_or(0, nix::unistd::Pid::as_raw);
-            Some(Stat { group, ended: false, started: 0 })
+            Some(Stat { parent: 0, group, ended: false, started: 0 })
         }
         Err(_) => None,
     }
@@ -410,6 +413,12 @@ pub(crate) fn group_has_members(group: i32) -> bool {
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.into_iter()
         .any(|pid| pid != group && stat(pid).is_some_and(|stat| stat.group == group && !stat.ended))
+}
+
+/// This process and everything above it, as far as that is known.
+pub(crate) fn own_line() -> Vec<i32> {
+    let above = |pid: &i32| Some(stat(*pid)?.parent).filter(|parent| *parent > 0);
+    std::iter::successors(Some(nix::unistd::getpid().as_raw()), above).collect()
 }
 
 /// These processes and everything below them.
@@ -512,7 +521,7 @@ mod tests {
     #[test]
     fn a_process_name_with_parentheses_does_not_confuse_the_reader() {
         let line = b"12 (a) b) S 1 34 34 0 -1 4 1 0 0 0 0 0 0 0 20 0 1 0 987 0 0";
-        assert_eq!(parse_stat(line), Some(Stat { group: 34, ended: false, started: 987 }));
+        assert_eq!(parse_stat(line), Some(Stat { parent: 1, group: 34, ended: false, started: 987 }));
     }
 
     #[test]
