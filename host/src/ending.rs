@@ -14,8 +14,8 @@ pub(crate) struct Ending {
     scope: Option<Scope>,
     /// Descendants outside the group that have got the stop signal.
     signalled: Vec<i32>,
-    /// A process that is not this one's descendant, for it was kept or its roles are gone: it and what it has forked are found from its pid. With
-    /// its start time, by which it is told from another one with its pid; 0: that is not known.
+    /// A process that is not this one's descendant, for it was kept or its roles are gone: it and what it has forked are
+    /// found from its pid. With its start time, by which it is told from another one with its pid; 0: that is not known.
     stranger: Option<(i32, u64)>,
     /// What descended from it, with start times: found again when it is gone.
     remembered: Vec<(i32, u64)>,
@@ -69,7 +69,7 @@ impl Ending {
         self.remembered.clear();
     }
 
-    /// All who are to go in the end: who descends from this process, and from the one that was kept.
+    /// All who are to go in the end: who descends from this process, unless that is outside, and from the stranger.
     fn everyone(&mut self) -> Vec<i32> {
         let Some((stranger, _)) = self.stranger else { return family::descendants() };
         let mut roots = if self.outside.is_some() { Vec::new() } else { family::children() };
