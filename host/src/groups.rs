@@ -206,7 +206,8 @@ impl Group {
         let (stderr, at_ns) = self.files.last_stderr();
         let moment = page.moment();
         let label = |index: usize| self.facts.monitors.get(index).map_or("log", |monitor| &monitor.label);
-        let crash = Crash::new(Role::Pump, page.noted_pump(), moment).in_hook(moment, label).said(&stderr);
+        let crash =
+            Crash::new(Role::Pump, page.noted(Member::Pump), moment).in_hook(moment, label).said(&stderr);
         crash.noticed(at_ns).json()
     }
 

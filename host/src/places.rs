@@ -485,22 +485,26 @@ fn is_same_file(file: &File, path: &Path) -> bool {
     both.is_some_and(|(ours, named)| (ours.dev(), ours.ino()) == (named.dev(), named.ino()))
 }
 
-/// Ends a process whose pump and daemon are gone, politely, with what is left of its group and of its descendants.
+/// Ends a process whose pump and daemon are gone, politely, with what is left of its group and of its descendants; and
+/// that, too, if it is dead itself.
 pub(crate) fn end_orphan(files: &GroupFiles, snapshot: &Snapshot) {
-    let process = snapshot.alive(Member::Process);
+    let process = snapshot.noted(Member::Process);
     if process == 0 {
         return;
     }
     let facts = files.read_facts();
     let signal = facts.as_ref().map_or(libc::SIGTERM, |facts| facts.stop_signal);
     let timeout = Duration::from_millis(facts.map_or(10_000, |facts| facts.stop_timeout_ms));
-    log::info!("ending the orphaned process {process}");
+    log::info!("ending the orphaned process {process}, or what it has left");
     let mut deadline = Instant::now() + timeout;
-    let mut ending = Ending::of_orphan(signal, process, snapshot.started(Member::Process));
-    ending.signal(Some(process));
+    let mut ending = Ending::of_orphan(signal, process, snapshot.started(Member::Process), snapshot.pipes());
+    let lives = || snapshot.alive(Member::Process) == process;
+    if lives() {
+        ending.signal(Some(process));
+    }
     let mut has_ended = false;
     loop {
-        if !has_ended && snapshot.alive(Member::Process) != process {
+        if !has_ended && !lives() {
             has_ended = true;
             ending.clear(Some(process), true);
         }

@@ -79,6 +79,9 @@ enum Word {
     EndedHow,
     /// Which descriptors a daemon is given that is executed in place, a bit for each; else 0.
     Handed,
+    /// Inodes of the pipes that the streams are, by which it is known who has them open.
+    StdoutPipe,
+    StderrPipe,
 }
 
 const BY_SIGNAL: u64 = 1 << 32;

@@ -174,6 +174,39 @@ fn a_new_start_of_the_name_ends_the_orphan_first() {
     assert_eq!(group.wait_running("again", |_| true), group.started);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_dead_process_has_left_in_its_group_ends_with_a_stop_or_a_start_of_the_name() {
+    for how in ["stop", "start"] {
+        let sandbox = Sandbox::new();
+        let stubborn = ["spawn", "block=TERM", "note=there", "hang", "end"];
+        let polite =
+            ["spawn", "block=TERM", "note=there", "wait-signal=TERM", "touch=polite", "exit=0", "end"];
+        let elsewhere = ["session", "note=there", "hang", "end"];
+        let steps = stubborn.into_iter().chain(polite).chain(elsewhere).chain(["hang"]);
+        let group =
+            sandbox.launch("unattached").recorder().args(["--stop-timeout", "500ms"]).puppet(steps).start();
+        let left = eventually("its children are there", || {
+            let pids = sandbox.noted("there");
+            (pids.len() == 3).then_some(pids)
+        });
+        let left: Vec<_> = left.into_iter().filter_map(immortal_tests::Process::find).collect();
+        let process = group.member(Role::Process);
+        group.member(Role::Monitor).signal(Signal::SIGKILL);
+        group.wait_state("failed");
+        eventually("the kernel has ended the process", || process.is_gone().then_some(()));
+        assert!(left.iter().all(|child| !child.is_gone()), "its children live");
+        let next = (how == "start").then(|| sandbox.launch("unattached").recorder().puppet(["hang"]).start());
+        if next.is_none() {
+            group.command("stop").assert_code(0);
+        }
+        assert!(left.iter().all(|child| child.is_gone()), "{how}: {left:?}");
+        assert!(sandbox.path("polite").exists(), "{how}: the stop signal comes first");
+        next.iter().for_each(Group::stop);
+        sandbox.assert_nothing_left();
+    }
+}
+
 #[test]
 fn a_polite_end_tells_the_monitor_and_then_ends() {
     let sandbox = Sandbox::new();

@@ -95,6 +95,7 @@ impl Name {
         let page = places::initialise_page(&page_file)?;
         page.set_own(Member::Launcher);
         let streams = [attempt("make a pipe", fd::pipe())?, attempt("make a pipe", fd::pipe())?];
+        page.set_pipes([fd::inode(&streams[0].1), fd::inode(&streams[1].1)]);
         if let Some(identity) = needs.identity {
             // So that the user may open /dev/stdout and /dev/stderr.
             for (_, writer) in &streams {

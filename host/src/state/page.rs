@@ -82,6 +82,12 @@ impl Page {
         }
     }
 
+    /// Notes which pipes the streams are, by their inodes.
+    pub(crate) fn set_pipes(self, inodes: [u64; 2]) {
+        self.set(Word::StdoutPipe, inodes[0]);
+        self.set(Word::StderrPipe, inodes[1]);
+    }
+
     /// Notes when a member started of which only the pid is noted.
     pub(crate) fn complete(self, member: Member) {
         let (pid_word, started_word) = member.words();

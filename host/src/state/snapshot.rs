@@ -66,6 +66,16 @@ impl Snapshot {
         if family::runs(pid, self.get(started)) { pid } else { 0 }
     }
 
+    /// Pid of a member as it was noted last, alive or not.
+    pub(crate) fn noted(&self, member: Member) -> i32 {
+        number_pid(self.get(member.words().0))
+    }
+
+    /// Inodes of the pipes that the streams are.
+    pub(crate) fn pipes(&self) -> [u64; 2] {
+        [self.get(Word::StdoutPipe), self.get(Word::StderrPipe)]
+    }
+
     /// When a member has started, as the roles noted it; 0: nobody did.
     pub(crate) fn started(&self, member: Member) -> u64 {
         self.get(member.words().1)
@@ -146,11 +156,6 @@ impl Snapshot {
     /// Which monitors are set aside, a bit for each.
     pub(crate) fn aside(&self) -> u64 {
         self.get(Word::Aside)
-    }
-
-    /// Pid of the pump as it was noted last, alive or not.
-    pub(crate) fn noted_pump(&self) -> i32 {
-        number_pid(self.get(Word::Pump))
     }
 
     /// Whether a role has noted that the group has failed, before it left.

@@ -10,6 +10,7 @@ use std::io;
 #[cfg(linux_path)]
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -407,12 +408,26 @@ pub(crate) fn descendants() -> Vec<i32> {
     descendants_of(children())
 }
 
-/// Tells whether anybody but its leader lives in this process group, whoever they descend from.
-pub(crate) fn group_has_members(group: i32) -> bool {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return false };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.into_iter()
-        .any(|pid| pid != group && stat(pid).is_some_and(|stat| stat.group == group && !stat.ended))
+/// Everybody who lives; nobody where there is no `/proc`.
+fn everybody() -> impl Iterator<Item = (i32, Stat)> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| Some((pid, stat(pid)?))).filter(|(_, stat)| !stat.ended)
+}
+
+/// Who lives in this process group, with its leader and whoever they descend from.
+pub(crate) fn members(group: i32) -> Vec<i32> {
+    everybody().filter(|(_, stat)| stat.group == group).map(|(pid, _)| pid).collect()
+}
+
+/// Who has one of these pipes open, by their inodes; only those are found whom this process may look at.
+pub(crate) fn holders(pipes: [u64; 2]) -> Vec<(i32, Stat)> {
+    let names = pipes.map(|inode| PathBuf::from(format!("pipe:[{inode}]")));
+    let holds = |pid: i32| {
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|name| names.contains(&name))
+    };
+    everybody().filter(|(pid, _)| holds(*pid)).collect()
 }
 
 /// This process and everything above it, as far as that is known.

@@ -28,6 +28,11 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(ends)
 }
 
+/// By which it is known whether two descriptors are of one pipe; 0: that is not known.
+pub(crate) fn inode(fd: impl AsFd) -> u64 {
+    nix::sys::stat::fstat(fd).map_or(0, |stat| stat.st_ino)
+}
+
 /// Sets close-on-exec.
 pub(crate) fn set_close_on_exec(fd: impl AsFd) -> io::Result<()> {
     fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
