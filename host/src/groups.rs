@@ -128,7 +128,7 @@ impl Group {
         let noted = snapshot.reason();
         match state {
             State::Failed => {}
-            // A pump that keeps dying is named while its successor is waited for.
+            // A pump that keeps dying is named while its successor is waited for, and why there is no process.
             State::Backoff | State::Starting => return noted,
             State::Running | State::Stopping | State::Stopped | State::Orphaned => return None,
         }
@@ -139,7 +139,9 @@ impl Group {
             let in_hook = snapshot.moment().in_hook;
             crash::with_hook(line.as_deref().unwrap_or("it left no text"), in_hook, label)
         };
-        noted.or_else(|| Some(format!("the pump died: {}", words())))
+        // Of what an unattached pump has noted before it was killed, that was not the reason.
+        let is_its = snapshot.is_noted_as_failed() || self.facts.strategy != Strategy::Unattached.name();
+        noted.filter(|_| is_its).or_else(|| Some(format!("the pump died: {}", words())))
     }
 
     /// Its recent output; `None`: it never had any.

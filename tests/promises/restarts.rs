@@ -176,6 +176,39 @@ fn a_program_that_vanishes_is_an_unstable_death_with_127() {
     group.member(Role::Process).signal(Signal::SIGKILL);
     let status = group.wait_state("backoff");
     assert_eq!(status["last_exit"]["code"], 127, "{status:#}");
+    let reason = status["reason"].as_str().unwrap_or_else(|| panic!("no reason in {status:#}"));
+    assert!(reason.starts_with(&format!("{}: ", program.display())), "{reason}");
+    sandbox.executable(immortal_tests::artifacts().puppet(), "program");
+    group.command("restart").assert_code(0);
+    let status = group.wait_state("running");
+    assert!(status["reason"].is_null(), "{status:#}");
+}
+
+#[test]
+fn a_directory_that_vanishes_is_named_in_the_pause_and_when_the_group_gives_up() {
+    let sandbox = Sandbox::new();
+    let directory = sandbox.path("work");
+    let launch = |args: &[&str]| {
+        std::fs::create_dir(&directory).unwrap();
+        let cwd = ["--cwd", directory.to_str().unwrap()];
+        let group = sandbox.launch("unattached").recorder().args(cwd).args(args).puppet(["hang"]).start();
+        std::fs::remove_dir(&directory).unwrap();
+        group.member(Role::Process).signal(Signal::SIGKILL);
+        group
+    };
+    let why = "working directory: No such file or directory";
+    let waits = launch(&["--backoff", "1h", "--backoff-max", "1h"]);
+    let status = waits.wait_state("backoff");
+    assert!(status["reason"].as_str().unwrap().ends_with(why), "{status:#}");
+    // That was not why the group has failed.
+    waits.member(Role::Monitor).signal(Signal::SIGKILL);
+    let status = waits.wait_state("failed");
+    assert!(status["reason"].as_str().unwrap().starts_with("the pump died: "), "{status:#}");
+    waits.command("stop").assert_code(0);
+    let gives_up = launch(&["--backoff", "0ms", "--backoff-max", "0ms", "--max-restarts", "2"]);
+    let status = gives_up.wait_state("failed");
+    let reason = status["reason"].as_str().unwrap();
+    assert!(reason.starts_with("gave up after 2 respawns") && reason.ends_with(why), "{reason}");
 }
 
 #[test]

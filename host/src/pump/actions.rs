@@ -98,10 +98,14 @@ impl Pump {
 
     pub(super) fn give_up_reason(&self) -> String {
         let most = self.group.launch.policy.max_restarts.unwrap_or(0);
-        format!(
-            "gave up after {most} respawns in a row without a stable run; the last exit status was {}",
-            self.last_status
-        )
+        let status = self.last_status;
+        let mut reason = format!(
+            "gave up after {most} respawns in a row without a stable run; the last exit status was {status}"
+        );
+        if let Some((_, why, _)) = &self.failure {
+            reason.push_str(&format!(": {why}"));
+        }
+        reason
     }
 
     pub(super) fn next_attempt_ns(&self) -> u64 {
@@ -196,6 +200,7 @@ impl Pump {
         let file = String::from_utf8_lossy(&self.group.launch.program.file).into_owned();
         let text = format!("{file}: {error}");
         self.refuse_restarts(&text);
+        self.group.page.set_reason(&text);
         self.failure.get_or_insert((status, text, None));
         self.events.push_front(Event::SpawnFailed);
     }
@@ -377,7 +382,7 @@ impl Pump {
             | Outcome::Killed
             | Outcome::HandedOver => page.delivery().set_verdict(Verdict::Other),
         }
-        let (status, text, hint) = self.failure.take().unwrap_or_else(|| {
+        let (status, text, hint) = self.failure.clone().unwrap_or_else(|| {
             let name = &self.group.launch.name;
             (FAILED, format!("group {name}: it was stopped before the program ran"), None)
         });
