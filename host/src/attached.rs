@@ -3,6 +3,8 @@
 //! The pump copies the process's output to the parent's own stdout and stderr by itself. The parent feeds its
 //! stdin to the process, copies the pump's stderr to its own, and ends the group when it is told to or dies.
 
+mod rest;
+
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::number;
@@ -17,6 +19,8 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
+
+pub(crate) use rest::Rest;
 
 /// The ends of the pipes between parent and group.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub struct Attached {
     stderr: OwnedFd,
     /// Where the pump's stderr goes.
     relay: bool,
+    /// With a relay: what the pump leaves of the process's output.
+    rest: Option<Rest>,
     /// The newest of it.
     last_words: Vec<u8>,
     /// The group's files: the pump removes them unless it is killed.
@@ -47,7 +53,12 @@ pub(crate) struct Ended {
     pub(crate) status: u8,
     /// Why the pump died, if it did.
     pub(crate) failure: Option<String>,
+    /// What the process, which may not have ended yet, writes without a pump.
+    rest: Option<Rest>,
 }
+
+/// How often it is looked for what nobody tells of, in milliseconds.
+const BEAT_MS: u8 = 5;
 
 /// As much is kept of what the pump said last.
 const LAST_WORDS_BYTES: usize = 4096;
@@ -74,7 +85,11 @@ impl Attached {
     /// # Errors
     /// Waiting failed.
     pub fn wait(self) -> io::Result<u8> {
-        self.wait_with(None).map(|ended| ended.status)
+        let ended = self.wait_with(None)?;
+        if let Some(rest) = ended.rest {
+            rest.finish();
+        }
+        Ok(ended.status)
     }
 
     /// As [`Attached::wait`]; SIGINT, SIGTERM and SIGHUP, which must be blocked, end the group, and a second one
@@ -82,15 +97,23 @@ impl Attached {
     pub(crate) fn wait_with(mut self, mut signals: Option<Signals>) -> io::Result<Ended> {
         let mut status = None;
         let mut asked = false;
+        let mut copying = false;
         loop {
             let mut fds = vec![
                 PollFd::new(self.link.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.stderr.as_fd(), PollFlags::POLLIN),
             ];
             fds.extend(signals.as_ref().map(|signals| PollFd::new(signals.as_fd(), PollFlags::POLLIN)));
-            poll(&mut fds, PollTimeout::NONE)?;
+            let timeout = match copying || !self.link.is_at_rest() {
+                true => PollTimeout::from(BEAT_MS),
+                false => PollTimeout::NONE,
+            };
+            poll(&mut fds, timeout)?;
             drop(fds);
             self.copy_stderr();
+            if let Some(rest) = self.rest.as_mut().filter(|_| copying) {
+                rest.copy();
+            }
             while let Some(signal) = signals.as_mut().and_then(Signals::next) {
                 if signal == Signal::SIGCHLD {
                     reap_strangers(self.pump);
@@ -105,6 +128,7 @@ impl Attached {
                 if let Frame::Over { status: of_process } = frame {
                     status = Some(of_process);
                 }
+                copying |= frame == Frame::Unrelayed;
             }
             if gone {
                 break;
@@ -122,7 +146,8 @@ impl Attached {
                 line.unwrap_or_else(|| format!("it {} and left no text", exit.words()))
             )
         };
-        Ok(Ended { status: status.unwrap_or(FAILED), failure: status.is_none().then(died) })
+        let failure = status.is_none().then(died);
+        Ok(Ended { status: status.unwrap_or(FAILED), failure, rest: self.rest })
     }
 
     /// Copies what is there of the pump's stderr; a broken stderr of ours loses it.
@@ -178,13 +203,21 @@ impl Pipes {
     }
 
     /// The group lives: begins to feed it.
-    pub(crate) fn attach(self, link: Link, pump: i32, files: Option<(GroupFiles, File)>) -> Attached {
+    pub(crate) fn attach(
+        self,
+        link: Link,
+        pump: i32,
+        files: Option<(GroupFiles, File)>,
+        streams: [OwnedFd; 2],
+    ) -> Attached {
         feed(self.stdin.1);
         let stderr = self.stderr.0;
         if let Err(error) = fd::set_nonblocking(&stderr) {
             log::error!("preparing the pump's stderr: {error}");
         }
-        Attached { link, pump, stderr, relay: self.relay.is_some(), last_words: Vec::new(), files }
+        let relay = self.relay.is_some();
+        let rest = self.relay.map(|(stdout, stderr)| Rest::new(streams, [stdout, stderr]));
+        Attached { link, pump, stderr, relay, rest, last_words: Vec::new(), files }
     }
 
     /// The start failed: reaps the pump and returns what it wrote to its stderr.
@@ -228,8 +261,10 @@ fn feed(target: OwnedFd) {
     }
 }
 
-/// Ends what a dead pump left behind: it came back to this process, which is its subreaper (Linux).
-pub(crate) fn sweep(stop_signal: i32, stop_timeout: Duration) {
+/// Ends what a dead pump left behind: it came back to this process, which is its subreaper (Linux). What that still
+/// writes is relayed.
+pub(crate) fn sweep(ended: &mut Ended, stop_signal: i32, stop_timeout: Duration) {
+    let mut rest = ended.rest.take();
     let mut ending = Ending::new(stop_signal);
     ending.clear(None, true);
     let deadline = Instant::now().checked_add(stop_timeout);
@@ -238,13 +273,19 @@ pub(crate) fn sweep(stop_signal: i32, stop_timeout: Duration) {
         for child in family::children() {
             family::reap(child);
         }
+        if let Some(rest) = &mut rest {
+            rest.copy();
+        }
         if ending.is_over(None) {
-            return;
+            break;
         }
         if !killed && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             killed = true;
             ending.kill(None);
         }
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(BEAT_MS.into()));
+    }
+    if let Some(rest) = rest {
+        rest.finish();
     }
 }

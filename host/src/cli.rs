@@ -205,8 +205,8 @@ fn run_attached(start: Start) -> Result<u8, Failure> {
     let (Started { attached, pids, .. }, signals) = start.start_watching()?;
     notify::tell_manager(&format!("READY=1\nSTATUS=process {}", pids.process));
     let Some(attached) = attached else { return Ok(0) };
-    let ended = attached.wait_with(Some(signals)).map_err(system("wait for the group"))?;
-    attached::sweep(stop.0, stop.1);
+    let mut ended = attached.wait_with(Some(signals)).map_err(system("wait for the group"))?;
+    attached::sweep(&mut ended, stop.0, stop.1);
     match ended.failure {
         Some(text) => Err(Failure::new(ended.status, text, None)),
         None => Ok(ended.status),

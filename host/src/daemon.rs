@@ -333,7 +333,8 @@ impl Daemon {
                 | Frame::Kill
                 | Frame::ReloadAnswer { .. }
                 | Frame::Yield
-                | Frame::Dismissed => {}
+                | Frame::Dismissed
+                | Frame::Unrelayed => {}
             }
         }
     }

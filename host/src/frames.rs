@@ -46,6 +46,8 @@ pub(crate) enum Frame {
     Dismissed,
     /// All monitors are ready.
     Ready,
+    /// The sender reads the streams no more.
+    Unrelayed,
 }
 
 /// One end of the socket pair.
@@ -149,7 +151,8 @@ fn shortened(frame: &Frame) -> Frame {
         | Frame::Yield
         | Frame::Yielded
         | Frame::Dismissed
-        | Frame::Ready => frame.clone(),
+        | Frame::Ready
+        | Frame::Unrelayed => frame.clone(),
     }
 }
 

@@ -32,6 +32,7 @@ mod recent;
 mod reload;
 mod role;
 mod signal;
+mod sink;
 mod spool;
 mod start;
 mod state;

@@ -12,7 +12,6 @@ mod intake;
 mod mail;
 mod offer;
 mod relay;
-mod sink;
 
 use crate::control::{ClientId, Command, Server};
 use crate::crash;
@@ -259,6 +258,9 @@ impl Pump {
                 Notice::Restart => self.events.push_back(Event::RestartAsked),
                 Notice::Shutdown => self.events.push_back(Event::ShutdownAsked),
                 Notice::Failed { text, hint, in_hook } => {
+                    if self.group.launch.strategy == Strategy::Development {
+                        self.tell(&Frame::Unrelayed);
+                    }
                     self.hook_failed(text, hint, if in_hook { Verdict::Hook } else { Verdict::Other });
                 }
             }
@@ -433,6 +435,7 @@ impl Pump {
                 | Frame::Reload { .. }
                 | Frame::Ready
                 | Frame::Yielded
+                | Frame::Unrelayed
                 | Frame::Over { .. } => {}
             }
         }

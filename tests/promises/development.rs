@@ -321,6 +321,50 @@ fn a_crashing_monitor_makes_the_parent_say_125_and_why() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_process_writes_until_its_end_is_relayed_though_a_monitor_ends_the_pump() {
+    for how in ["error", "panic", "abort", "segv", "exit0"] {
+        let sandbox = Sandbox::new();
+        let steps = [
+            "block=TERM",
+            "out=hello",
+            "wait-signal=TERM",
+            "pattern-out=1000001",
+            "pattern-err=200003",
+            "touch=written",
+            "exit=0",
+        ];
+        let launch = sandbox.launch("development").recorder().set("when", "stdout").set("how", how);
+        let outcome = launch.puppet(steps).run();
+        outcome.assert_code(125);
+        assert!(sandbox.path("written").exists(), "{how}: it was not killed");
+        let expected = [&b"hello\ngot TERM\n"[..], &pattern(1_000_001)].concat();
+        assert!(outcome.stdout == expected, "{how}: {} bytes", outcome.stdout.len());
+        let stderr = pattern(200_003);
+        assert!(outcome.stderr.windows(stderr.len()).any(|bytes| bytes == stderr), "{how}: its stderr");
+        gone(&sandbox);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pump_that_dies_while_nobody_reads_does_not_keep_the_parent() {
+    let sandbox = Sandbox::new();
+    let (far, near) = std::io::pipe().unwrap();
+    let steps = ["pattern-out=1000000", "hang"];
+    let launch = sandbox.launch("development").recorder().puppet(steps);
+    let parent = launch.invocation("start").output(near).spawn();
+    let group = eventually("the group", || {
+        let group = Group::find(&sandbox, "group");
+        group.try_status().filter(|status| status["state"] == "running").map(|_| group)
+    });
+    group.member(Role::Monitor).signal(Signal::SIGKILL);
+    parent.wait().assert_code(125);
+    drop(far);
+    gone(&sandbox);
+}
+
 #[test]
 fn a_broken_relay_target_ends_relaying_and_not_the_group() {
     let sandbox = Sandbox::new();

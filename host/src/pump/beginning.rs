@@ -3,7 +3,7 @@
 use super::deadline::Deadline;
 use super::intake::Intake;
 use super::mail::Mail;
-use super::{Pump, Started, crash_file, relay, sink};
+use super::{Pump, Started, crash_file, relay};
 use crate::control::Server;
 use crate::delivery::Verdict;
 use crate::ending::Ending;
@@ -14,6 +14,7 @@ use crate::loader::LastCrash;
 use crate::notify::NotifySocket;
 use crate::program::{self, Prepared};
 use crate::role::{self, Group, RoleError, attempt};
+use crate::sink::Sink;
 use crate::spool::SPOOL_BYTES;
 use crate::state::Member;
 use crate::strings::Strings;
@@ -56,7 +57,7 @@ impl Pump {
         let mail = attempt("make the letter boxes", Mail::new(group.launch.monitors.len() + 1, group.page))?;
         let mail = Arc::new(mail);
         let start = relay_start(&mut group, &mail, &environment, kept.as_ref())?;
-        let relays = start.sinks.iter().any(sink::Sink::is_open);
+        let relays = start.sinks.iter().any(Sink::is_open);
         relay.start(start);
         // From here on this thread has the time.
         let page = group.page;
@@ -220,8 +221,7 @@ fn relay_start(
         std::io::Result::Ok(stream)
     };
     let streams = [attempt("keep a stream", reader(0))?, attempt("keep a stream", reader(1))?];
-    let sinks =
-        [number::RELAY_STDOUT, number::RELAY_STDERR].map(|number| sink::Sink::new(group.take(number)));
+    let sinks = [number::RELAY_STDOUT, number::RELAY_STDERR].map(|number| Sink::new(group.take(number)));
     // In strategy daemon the descriptor is only held, so that a write to stderr never breaks.
     let held = group.take(number::CRASH);
     let launch = &group.launch;

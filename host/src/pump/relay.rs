@@ -13,13 +13,13 @@ use super::fallback;
 use super::intake::{Chunk, Intake, Taken};
 use super::mail::{Command, Mail, Notice};
 use super::offer::Offer;
-use super::sink::Sink;
 use crate::delivery::{Delivery, Hook};
 use crate::loader::{
     self, Checked, Dispositions, Event, EventKind, Instance, LastCrash, Output, Readiness, Settings,
     SetupArgs, Stream, Why,
 };
 use crate::recent::CHUNK_BYTES;
+use crate::sink::Sink;
 use crate::state::{Page, is_aside};
 use crate::sys::arrivals::Arrivals;
 use crate::sys::{clock, fd, memory, schedule};
@@ -456,6 +456,8 @@ impl Relay {
         let Some(Chunk { stream, offset, bytes }) = self.intake.pending() else { return Ok(()) };
         let end = offset + bytes.len() as u64;
         let hook = if stream == 0 { Hook::Stdout } else { Hook::Stderr };
+        // First: a group in development has no next pump that could show what this one dies of.
+        self.sinks[stream].write(bytes);
         let mono_ns = clock::monotonic_ns();
         for seat in &mut self.seats {
             let done = self.delivery.done(seat.index, stream).max(offset);
@@ -474,18 +476,13 @@ impl Relay {
                 self.delivery.set_done(seat.index, stream, end);
             }
             self.delivery.enter(seat.index, hook);
-            if let Err(error) = seat.instance.output(&output) {
-                // A group in development has no next pump that could show it.
-                self.sinks[stream].write(bytes);
-                return Err(error.into());
-            }
+            seat.instance.output(&output)?;
             self.delivery.leave();
             self.delivery.set_done(seat.index, stream, end);
         }
         if let Some(crash) = &mut self.crash {
             crash.count_delivery();
         }
-        self.sinks[stream].write(bytes);
         self.intake.acknowledge();
         Ok(())
     }

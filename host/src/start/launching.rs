@@ -199,7 +199,8 @@ fn wait_for_result(
                 | Frame::Yield
                 | Frame::Yielded
                 | Frame::Dismissed
-                | Frame::Ready => {}
+                | Frame::Ready
+                | Frame::Unrelayed => {}
             }
         }
         if gone {

@@ -156,7 +156,9 @@ impl Place {
     pub(super) fn settle(mut self, link: Link, pump: i32) -> Option<Attached> {
         let files = self.files.0.take();
         match self.stderr {
-            Stderr::Parent(pipes) => Some(pipes.attach(link, pump, files)),
+            Stderr::Parent(pipes) => {
+                Some(pipes.attach(link, pump, files, self.streams.map(|(reader, _)| reader)))
+            }
             Stderr::File(_) | Stderr::Elsewhere => None,
         }
     }

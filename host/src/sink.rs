@@ -1,5 +1,5 @@
-//! Development: where a stream is copied to for the parent. A target that breaks ends the copying of its stream
-//! and nothing else.
+//! Development: where a stream is copied to for the parent, by the pump, and by the parent itself when that is gone. A
+//! target that breaks ends the copying of its stream and nothing else.
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -7,23 +7,30 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// A target, or none.
 #[derive(Debug, Default)]
-pub(super) struct Sink {
+pub(crate) struct Sink {
     target: Option<OwnedFd>,
 }
 
 impl Sink {
     /// Copies to this descriptor.
-    pub(super) fn new(target: Option<OwnedFd>) -> Self {
+    pub(crate) fn new(target: Option<OwnedFd>) -> Self {
         Self { target }
     }
 
     /// Whether there is a target.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.target.is_some()
     }
 
+    /// Whether the target takes something at this moment.
+    pub(crate) fn is_ready(&self) -> bool {
+        let Some(target) = &self.target else { return false };
+        let mut fds = [PollFd::new(target.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].any() == Some(true)
+    }
+
     /// Writes all of it, waiting for a slow target as the program itself would.
-    pub(super) fn write(&mut self, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
         let Some(target) = &self.target else { return };
         let mut left = bytes;
         while !left.is_empty() {
