@@ -21,32 +21,29 @@ impl Rest {
     }
 
     /// Copies what waits at this moment, as far as the targets take it without a wait. A stream whose target breaks is
-    /// closed, so that whoever writes into it finds that out. Returns whether anything is left.
-    pub(super) fn copy(&mut self) -> bool {
-        self.0.iter_mut().for_each(|(stream, sink)| copy(stream, sink));
+    /// closed, so that whoever writes into it finds that out. Returns how many bytes are left of what waited.
+    pub(super) fn copy(&mut self) -> usize {
+        let left = self.0.iter_mut().map(|(stream, sink)| copy(stream, sink)).sum();
         self.0.retain(|(_, sink)| sink.is_open());
-        self.waiting() > 0
+        left
     }
 
-    /// Copies what is left when nobody writes any more.
+    /// Copies all that waits at this moment: the last that is copied.
     pub(super) fn finish(mut self) {
-        let (mut left, mut since) = (self.waiting(), Instant::now());
-        while self.copy() && since.elapsed() < PATIENCE {
-            let now = self.waiting();
-            if now != left {
+        let (mut left, mut since) = (self.copy(), Instant::now());
+        while left > 0 && since.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(5));
+            let now = self.copy();
+            if now < left {
                 (left, since) = (now, Instant::now());
             }
-            std::thread::sleep(Duration::from_millis(5));
         }
-    }
-
-    fn waiting(&self) -> usize {
-        self.0.iter().map(|(stream, _)| fd::waiting(stream).unwrap_or(0)).sum()
     }
 }
 
-fn copy(stream: &OwnedFd, sink: &mut Sink) {
-    // What waits now: reading until it is empty need not end when somebody writes on.
+/// Returns how many bytes are left of what waited.
+fn copy(stream: &OwnedFd, sink: &mut Sink) -> usize {
+    // Reading until it is empty need not end when somebody writes on.
     let mut left = fd::waiting(stream).unwrap_or(0);
     let mut chunk = [0; MOST_BYTES];
     while left > 0 && sink.is_ready() {
@@ -56,7 +53,8 @@ fn copy(stream: &OwnedFd, sink: &mut Sink) {
                 sink.write(&chunk[..count]);
                 left -= count;
             }
-            Ok(_) | Err(_) => return,
+            Ok(_) | Err(_) => return 0,
         }
     }
+    if sink.is_open() { left } else { 0 }
 }
