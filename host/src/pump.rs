@@ -254,13 +254,14 @@ impl Pump {
                 Notice::Ready => self.events.push_back(Event::MonitorsReady),
                 Notice::Held => self.events.push_back(Event::RelayHeld),
                 Notice::Delivered => self.events.push_back(Event::Delivered),
+                Notice::Unrelayed if self.group.launch.strategy == Strategy::Development => {
+                    self.tell(&Frame::Unrelayed);
+                }
+                Notice::Unrelayed => {}
                 Notice::Finished => self.events.push_back(Event::Finished),
                 Notice::Restart => self.events.push_back(Event::RestartAsked),
                 Notice::Shutdown => self.events.push_back(Event::ShutdownAsked),
                 Notice::Failed { text, hint, in_hook } => {
-                    if self.group.launch.strategy == Strategy::Development {
-                        self.tell(&Frame::Unrelayed);
-                    }
                     self.hook_failed(text, hint, if in_hook { Verdict::Hook } else { Verdict::Other });
                 }
             }

@@ -36,8 +36,10 @@ pub(super) enum Notice {
     Delivered,
     /// The monitors have ended.
     Finished,
-    /// A hook failed, or something else that the relay or a monitor cannot go on without; the relay has ended.
+    /// A hook failed, or something else that the relay or a monitor cannot go on without.
     Failed { text: String, hint: Option<String>, in_hook: bool },
+    /// The relay has ended, for something failed.
+    Unrelayed,
     /// A monitor asks for a restart of the process.
     Restart,
     /// A monitor asks for the end of the group.

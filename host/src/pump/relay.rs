@@ -122,7 +122,10 @@ fn run(starts: &mpsc::Receiver<Start>) {
     let Some((mail, relay)) = begin(starts) else { return };
     match relay.and_then(Relay::serve) {
         Ok(()) => mail.notice(Notice::Finished),
-        Err(Failure { text, hint, in_hook }) => mail.notice(Notice::Failed { text, hint, in_hook }),
+        Err(Failure { text, hint, in_hook }) => {
+            mail.notice(Notice::Failed { text, hint, in_hook });
+            mail.notice(Notice::Unrelayed);
+        }
     }
 }
 
