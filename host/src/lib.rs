@@ -24,6 +24,7 @@ pub mod loader;
 mod logging;
 mod notify;
 pub mod options;
+mod orphan;
 mod places;
 mod privileges;
 mod program;

@@ -1,7 +1,6 @@
 //! Where things are: the runtime directory, and in it one directory a group.
 
-use crate::ending::Ending;
-use crate::lifecycle::KILL_AGAIN;
+use crate::orphan::Orphan;
 use crate::state::{Member, Page, Snapshot};
 use crate::sys::socket;
 use serde::{Deserialize, Serialize};
@@ -486,38 +485,13 @@ fn is_same_file(file: &File, path: &Path) -> bool {
 }
 
 /// Ends a process whose pump and daemon are gone, politely, with what is left of its group and of its descendants; and
-/// that, too, if it is dead itself.
+/// that, too, if it is dead itself, or there was none at that moment.
 pub(crate) fn end_orphan(files: &GroupFiles, snapshot: &Snapshot) {
-    let process = snapshot.noted(Member::Process);
-    if process == 0 {
-        return;
-    }
     let facts = files.read_facts();
     let signal = facts.as_ref().map_or(libc::SIGTERM, |facts| facts.stop_signal);
     let timeout = Duration::from_millis(facts.map_or(10_000, |facts| facts.stop_timeout_ms));
-    log::info!("ending the orphaned process {process}, or what it has left");
-    let mut deadline = Instant::now() + timeout;
-    let mut ending = Ending::of_orphan(signal, process, snapshot.started(Member::Process), snapshot.pipes());
-    let lives = || snapshot.alive(Member::Process) == process;
-    if lives() {
-        ending.signal(Some(process));
-    }
-    let mut has_ended = false;
-    loop {
-        if !has_ended && !lives() {
-            has_ended = true;
-            ending.clear(Some(process), true);
-        }
-        if has_ended && ending.is_over(Some(process)) {
-            return;
-        }
-        if Instant::now() >= deadline {
-            deadline += KILL_AGAIN;
-            ending.kill(Some(process));
-        }
-        ending.look();
-        std::thread::sleep(if has_ended { Duration::from_millis(20) } else { Duration::from_millis(5) });
-    }
+    let orphan = Orphan::new(snapshot.noted(Member::Process), snapshot.started(Member::Process));
+    orphan.end(signal, timeout, &snapshot.marks());
 }
 
 /// Makes the page of a group that has not begun to live.

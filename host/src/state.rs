@@ -79,9 +79,11 @@ enum Word {
     EndedHow,
     /// Which descriptors a daemon is given that is executed in place, a bit for each; else 0.
     Handed,
-    /// Inodes of the pipes that the streams are, by which it is known who has them open.
+    /// Inodes of the pipes that the streams are: see [`Marks`].
     StdoutPipe,
     StderrPipe,
+    StreamsSince,
+    ProcessUser,
 }
 
 const BY_SIGNAL: u64 = 1 << 32;
@@ -124,6 +126,17 @@ impl State {
             .find(|state| *state as u64 == number)
             .unwrap_or(Self::Starting)
     }
+}
+
+/// By what it is known who belongs to a group when all are gone who knew them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Marks {
+    /// Inodes of the pipes that the streams are.
+    pub(crate) pipes: [u64; 2],
+    /// When they were made, in clock ticks since the boot; 0: that is not known.
+    pub(crate) since: u64,
+    /// The user as whom the process runs.
+    pub(crate) uid: u32,
 }
 
 /// How far the last reload is.

@@ -436,6 +436,29 @@ fn stop_kills_an_orphaned_process_that_does_not_end_by_itself() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_stop_from_within_an_orphaned_process_ends_it_politely_and_returns() {
+    for session in ["", "setsid "] {
+        let sandbox = Sandbox::new();
+        let immortal = immortal_tests::artifacts().immortal();
+        let script = format!(
+            "trap 'touch polite; exit 0' TERM; \
+             {session}sh -c 'while ! test -e go; do sleep 0.01; done; {} stop group && touch stopped' & \
+             touch ready; while :; do sleep 0.01; done",
+            immortal.display()
+        );
+        let group = keeping(&sandbox).program(["/bin/sh", "-c", &script]).start();
+        eventually("it is ready", || sandbox.path("ready").exists().then_some(()));
+        let process = orphan(&group);
+        sandbox.file("go", "", 0o600);
+        eventually("the stop returns", || sandbox.path("stopped").exists().then_some(()));
+        assert!(process.is_gone() && sandbox.path("polite").exists(), "{session}: by the stop signal");
+        eventually("nobody is left", || sandbox.processes().is_empty().then_some(()));
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn stop_ends_what_has_left_the_group_of_an_orphaned_process_too() {
     // The process ends at once, or with its children when the time is up.
     for first in ["note=there", "block=TERM"] {

@@ -207,6 +207,24 @@ fn what_a_dead_process_has_left_in_its_group_ends_with_a_stop_or_a_start_of_the_
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_process_left_before_a_pause_ends_with_a_stop_though_the_pump_was_killed_meanwhile() {
+    let sandbox = Sandbox::new();
+    let steps = ["session", "note=there", "hang", "end", "wait-file=there", "exit=1"];
+    let pauses = ["--backoff", "1h", "--backoff-max", "1h"];
+    let group = sandbox.launch("unattached").recorder().args(pauses).puppet(steps).start();
+    let status = group.wait_state("backoff");
+    assert!(status["pids"]["process"].is_null(), "{status:#}");
+    let left: Vec<_> = sandbox.noted("there").into_iter().filter_map(immortal_tests::Process::find).collect();
+    assert!(!left.is_empty());
+    group.member(Role::Monitor).signal(Signal::SIGKILL);
+    group.wait_state("failed");
+    group.command("stop").assert_code(0);
+    assert!(left.iter().all(|child| child.is_gone()), "{left:?}");
+    sandbox.assert_nothing_left();
+}
+
 #[test]
 fn a_polite_end_tells_the_monitor_and_then_ends() {
     let sandbox = Sandbox::new();

@@ -7,8 +7,8 @@ use crate::launch::{Identity, Strategy, number};
 use crate::loader::chain;
 use crate::places::{self, Claim, GroupFiles, PlaceError};
 use crate::role::STDERR;
-use crate::state::{Member, Page, Snapshot};
-use crate::sys::fd;
+use crate::state::{Marks, Member, Page, Snapshot};
+use crate::sys::{birth, fd};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -94,8 +94,13 @@ impl Name {
         let Self { files, listener, page_file } = self;
         let page = places::initialise_page(&page_file)?;
         page.set_own(Member::Launcher);
+        let since = birth::tick_now();
         let streams = [attempt("make a pipe", fd::pipe())?, attempt("make a pipe", fd::pipe())?];
-        page.set_pipes([fd::inode(&streams[0].1), fd::inode(&streams[1].1)]);
+        page.set_marks(Marks {
+            pipes: [fd::inode(&streams[0].1), fd::inode(&streams[1].1)],
+            since,
+            uid: needs.identity.map_or_else(|| nix::unistd::geteuid().as_raw(), |identity| identity.uid),
+        });
         if let Some(identity) = needs.identity {
             // So that the user may open /dev/stdout and /dev/stderr.
             for (_, writer) in &streams {

@@ -5,7 +5,7 @@
 //! a moment.
 
 use super::{
-    BY_SIGNAL, CORE, DELIVERY, FORMAT, MAGIC, Member, Pids, REASON, REPORT, ReloadState, State, Word,
+    BY_SIGNAL, CORE, DELIVERY, FORMAT, MAGIC, Marks, Member, Pids, REASON, REPORT, ReloadState, State, Word,
     number_pid, pid_number,
 };
 use crate::delivery::Delivery;
@@ -82,10 +82,12 @@ impl Page {
         }
     }
 
-    /// Notes which pipes the streams are, by their inodes.
-    pub(crate) fn set_pipes(self, inodes: [u64; 2]) {
-        self.set(Word::StdoutPipe, inodes[0]);
-        self.set(Word::StderrPipe, inodes[1]);
+    /// Notes by what it is known who belongs to the group.
+    pub(crate) fn set_marks(self, marks: Marks) {
+        self.set(Word::StdoutPipe, marks.pipes[0]);
+        self.set(Word::StderrPipe, marks.pipes[1]);
+        self.set(Word::StreamsSince, marks.since);
+        self.set(Word::ProcessUser, marks.uid.into());
     }
 
     /// Notes when a member started of which only the pid is noted.

@@ -1,7 +1,7 @@
 //! The page as anybody else reads it, who asks no role.
 
 use super::{
-    DELIVERY, FORMAT, LastExit, MAGIC, Member, REASON, REPORT, ReloadState, State, Word, number_pid,
+    DELIVERY, FORMAT, LastExit, MAGIC, Marks, Member, REASON, REPORT, ReloadState, State, Word, number_pid,
 };
 use crate::delivery::{self, Moment};
 use crate::sys::family::{self, Exit};
@@ -71,9 +71,13 @@ impl Snapshot {
         number_pid(self.get(member.words().0))
     }
 
-    /// Inodes of the pipes that the streams are.
-    pub(crate) fn pipes(&self) -> [u64; 2] {
-        [self.get(Word::StdoutPipe), self.get(Word::StderrPipe)]
+    /// By what it is known who belongs to the group.
+    pub(crate) fn marks(&self) -> Marks {
+        Marks {
+            pipes: [self.get(Word::StdoutPipe), self.get(Word::StderrPipe)],
+            since: self.get(Word::StreamsSince),
+            uid: u32::try_from(self.get(Word::ProcessUser)).unwrap_or(u32::MAX),
+        }
     }
 
     /// When a member has started, as the roles noted it; 0: nobody did.

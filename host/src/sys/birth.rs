@@ -51,6 +51,11 @@ impl Births {
     }
 }
 
+/// The clock tick of this moment; 0: that is not known.
+pub(crate) fn tick_now() -> u64 {
+    tick_ns().map_or(0, |tick_ns| clock::boot_ns() / tick_ns)
+}
+
 /// How long a tick is; `None`: no whole number of nanoseconds.
 fn tick_ns() -> Option<u64> {
     let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten()?;

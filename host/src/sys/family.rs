@@ -10,7 +10,6 @@ use std::io;
 #[cfg(linux_path)]
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -292,6 +291,11 @@ pub(crate) fn signal(pid: i32, signal: i32) {
     send(pid, signal);
 }
 
+/// Whether this process may send that one a signal, or it is gone.
+pub(crate) fn may_signal(pid: i32) -> bool {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) != Err(Errno::EPERM)
+}
+
 /// Sends a signal to one process, and says why if that is not possible.
 pub(crate) fn try_signal(pid: i32, signal: i32) -> io::Result<()> {
     if pid <= 1 || signal <= 0 {
@@ -409,7 +413,7 @@ pub(crate) fn descendants() -> Vec<i32> {
 }
 
 /// Everybody who lives; nobody where there is no `/proc`.
-fn everybody() -> impl Iterator<Item = (i32, Stat)> {
+pub(crate) fn everybody() -> impl Iterator<Item = (i32, Stat)> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter_map(|pid| Some((pid, stat(pid)?))).filter(|(_, stat)| !stat.ended)
@@ -418,16 +422,6 @@ fn everybody() -> impl Iterator<Item = (i32, Stat)> {
 /// Who lives in this process group, with its leader and whoever they descend from.
 pub(crate) fn members(group: i32) -> Vec<i32> {
     everybody().filter(|(_, stat)| stat.group == group).map(|(pid, _)| pid).collect()
-}
-
-/// Who has one of these pipes open, by their inodes; only those are found whom this process may look at.
-pub(crate) fn holders(pipes: [u64; 2]) -> Vec<(i32, Stat)> {
-    let names = pipes.map(|inode| PathBuf::from(format!("pipe:[{inode}]")));
-    let holds = |pid: i32| {
-        let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|name| names.contains(&name))
-    };
-    everybody().filter(|(pid, _)| holds(*pid)).collect()
 }
 
 /// This process and everything above it, as far as that is known.
