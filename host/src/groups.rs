@@ -4,6 +4,7 @@ use crate::control::{self, ClientError, Command};
 use crate::crash::{self, Crash};
 use crate::launch::{FORMAT, OnCrash, Policy, Strategy};
 use crate::loader::without_location;
+use crate::orphan::Orphan;
 use crate::places::{self, Facts, GroupFiles, PlaceError};
 use crate::reload::{Report, Request, Setup, trial_timeout, yield_timeout};
 use crate::role::Role;
@@ -360,7 +361,13 @@ pub(crate) fn stop(name: &str) -> Result<bool, GroupError> {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    let killed = page.and_then(|page| Snapshot::of_file(&page)).is_some_and(|page| page.killed());
+    let page = page.and_then(|page| Snapshot::of_file(&page));
+    if let Some(page) = page.as_ref().filter(|page| page.has_lost_roles()) {
+        // What left the process's group under a role that died is nobody's descendant any more.
+        let orphan = Orphan::new(0, 0);
+        orphan.end(group.facts.stop_signal, group.stop_timeout(), &page.marks());
+    }
+    let killed = page.is_some_and(|page| page.killed());
     remove_rest(&group.files).map_err(system)?;
     Ok(killed && !group.snapshot.killed())
 }

@@ -436,6 +436,26 @@ fn stop_kills_an_orphaned_process_that_does_not_end_by_itself() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn stop_ends_what_left_the_group_under_roles_that_have_died_since() {
+    let sandbox = Sandbox::new();
+    let steps = ["hang-after=1:count", "session", "note=there", "hang", "end", "wait-file=there", "exit=1"];
+    let group = keeping(&sandbox).puppet(steps).start();
+    let left = eventually("its child is there", || sandbox.noted("there").first().copied());
+    let left = Process::find(left).unwrap();
+    group.wait_running("again", |pids| pids.process != group.started.process);
+    for role in [Role::Monitor, Role::Daemon] {
+        let before = group.pids();
+        group.member(role).signal(Signal::SIGKILL);
+        group.wait_running("with another pump", |pids| pids.monitor != before.monitor);
+    }
+    assert!(!left.is_gone());
+    group.command("stop").assert_code(0);
+    assert!(left.is_gone());
+    sandbox.assert_nothing_left();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn a_stop_from_within_an_orphaned_process_ends_it_politely_and_returns() {
     for session in ["", "setsid "] {
         let sandbox = Sandbox::new();

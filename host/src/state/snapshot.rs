@@ -129,6 +129,12 @@ impl Snapshot {
         (self.get(Word::Restarts), self.get(Word::PumpRestarts), self.get(Word::DaemonRestarts))
     }
 
+    /// Whether the group has had more than one pump or daemon.
+    pub(crate) fn has_lost_roles(&self) -> bool {
+        let (_, pump, daemon) = self.restarts();
+        pump + daemon > 0
+    }
+
     /// Unstable deaths in a row.
     pub(crate) fn unstable(&self) -> u64 {
         self.get(Word::Unstable)
