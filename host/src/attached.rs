@@ -57,9 +57,6 @@ pub(crate) struct Ended {
     rest: Option<Rest>,
 }
 
-/// How often it is looked for what nobody tells of, in milliseconds.
-const BEAT_MS: u8 = 5;
-
 /// As much is kept of what the pump said last.
 const LAST_WORDS_BYTES: usize = 4096;
 
@@ -97,23 +94,17 @@ impl Attached {
     pub(crate) fn wait_with(mut self, mut signals: Option<Signals>) -> io::Result<Ended> {
         let mut status = None;
         let mut asked = false;
-        let mut copying = false;
         loop {
             let mut fds = vec![
                 PollFd::new(self.link.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.stderr.as_fd(), PollFlags::POLLIN),
             ];
             fds.extend(signals.as_ref().map(|signals| PollFd::new(signals.as_fd(), PollFlags::POLLIN)));
-            let timeout = match copying || !self.link.is_at_rest() {
-                true => PollTimeout::from(BEAT_MS),
-                false => PollTimeout::NONE,
-            };
+            // What was taken with the start's answer is there without a further word.
+            let timeout = if self.link.is_at_rest() { PollTimeout::NONE } else { PollTimeout::ZERO };
             poll(&mut fds, timeout)?;
             drop(fds);
             self.copy_stderr();
-            if let Some(rest) = self.rest.as_mut().filter(|_| copying) {
-                rest.copy();
-            }
             while let Some(signal) = signals.as_mut().and_then(Signals::next) {
                 if signal == Signal::SIGCHLD {
                     reap_strangers(self.pump);
@@ -128,7 +119,9 @@ impl Attached {
                 if let Frame::Over { status: of_process } = frame {
                     status = Some(of_process);
                 }
-                copying |= frame == Frame::Unrelayed;
+                if let Some(rest) = self.rest.as_mut().filter(|_| frame == Frame::Unrelayed) {
+                    rest.copy();
+                }
             }
             if gone {
                 break;
@@ -265,6 +258,9 @@ fn feed(target: OwnedFd) {
 /// writes is relayed.
 pub(crate) fn sweep(ended: &mut Ended, stop_signal: i32, stop_timeout: Duration) {
     let mut rest = ended.rest.take();
+    if let Some(rest) = &mut rest {
+        rest.copy();
+    }
     let mut ending = Ending::new(stop_signal);
     ending.clear(None, true);
     let deadline = Instant::now().checked_add(stop_timeout);
@@ -273,9 +269,6 @@ pub(crate) fn sweep(ended: &mut Ended, stop_signal: i32, stop_timeout: Duration)
         for child in family::children() {
             family::reap(child);
         }
-        if let Some(rest) = &mut rest {
-            rest.copy();
-        }
         if ending.is_over(None) {
             break;
         }
@@ -283,7 +276,7 @@ pub(crate) fn sweep(ended: &mut Ended, stop_signal: i32, stop_timeout: Duration)
             killed = true;
             ending.kill(None);
         }
-        std::thread::sleep(Duration::from_millis(BEAT_MS.into()));
+        std::thread::sleep(Duration::from_millis(5));
     }
     if let Some(rest) = rest {
         rest.finish();

@@ -57,7 +57,11 @@ impl Orphan {
                 self.tell_group(stop_signal);
             }
             if rest.is_empty() && !(lives && family::may_signal(self.process.0)) {
-                return;
+                // Somebody may have begun between two looks whom nobody leads to.
+                self.find(marks);
+                if self.everyone().is_empty() {
+                    return;
+                }
             }
             if Instant::now() >= deadline {
                 deadline += KILL_AGAIN;

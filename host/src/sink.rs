@@ -22,13 +22,6 @@ impl Sink {
         self.target.is_some()
     }
 
-    /// Whether the target takes something at this moment.
-    pub(crate) fn is_ready(&self) -> bool {
-        let Some(target) = &self.target else { return false };
-        let mut fds = [PollFd::new(target.as_fd(), PollFlags::POLLOUT)];
-        poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].any() == Some(true)
-    }
-
     /// Writes all of it, waiting for a slow target as the program itself would.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         let Some(target) = &self.target else { return };
