@@ -258,7 +258,7 @@ fn feed(target: OwnedFd) {
 /// writes is relayed.
 pub(crate) fn sweep(ended: &mut Ended, stop_signal: i32, stop_timeout: Duration) {
     let mut rest = ended.rest.take();
-    if let Some(rest) = &mut rest {
+    if let Some(rest) = rest.as_mut().filter(|_| ended.failure.is_some()) {
         rest.copy();
     }
     let mut ending = Ending::new(stop_signal);

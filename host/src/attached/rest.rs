@@ -57,6 +57,10 @@ impl Rest {
 
     /// Copies all that waits at this moment: the last that is copied.
     pub(super) fn finish(mut self) {
+        let is_empty = |(stream, _): &(OwnedFd, Sink)| fd::waiting(stream).unwrap_or(0) == 0;
+        if self.copying.is_empty() && self.waiting.iter().all(is_empty) {
+            return;
+        }
         self.copy();
         self.copying.iter().for_each(|progress| progress.is_last.store(true, Ordering::SeqCst));
         let copied = || self.copying.iter().map(|progress| progress.copied.load(Ordering::SeqCst)).sum();
