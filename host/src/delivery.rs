@@ -107,14 +107,35 @@ pub(crate) struct InHook {
 
 /// What a pump that left by itself says of its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u64)]
 pub(crate) enum Verdict {
     /// It did not leave by itself.
-    None = 0,
+    None,
     /// The hook in progress failed, panicked, or did not return in time.
     Hook,
-    /// Anything else: no hook is to blame.
+    /// Anything else: no monitor is to blame.
     Other,
+    /// The monitor of this index said outside its hooks that it has failed.
+    Monitor(usize),
+}
+
+impl Verdict {
+    fn word(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Hook => 1,
+            Self::Other => 2,
+            Self::Monitor(index) => 3 + index as u64,
+        }
+    }
+
+    fn of_word(word: u64) -> Self {
+        match word {
+            0 => Self::None,
+            1 => Self::Hook,
+            2 => Self::Other,
+            more => usize::try_from(more - 3).map_or(Self::Other, Self::Monitor),
+        }
+    }
 }
 
 /// What the delivery is about at one moment.
@@ -310,22 +331,18 @@ impl Delivery {
 
     /// Says why this pump is about to leave.
     pub(crate) fn set_verdict(self, verdict: Verdict) {
-        self.set(VERDICT, verdict as u64);
+        self.set(VERDICT, verdict.word());
     }
 
     /// See [`Delivery::set_verdict`].
     pub(crate) fn verdict(self) -> Verdict {
-        match self.get(VERDICT) {
-            0 => Verdict::None,
-            1 => Verdict::Hook,
-            _ => Verdict::Other,
-        }
+        Verdict::of_word(self.get(VERDICT))
     }
 
     /// Forgets what the pump before left of its hooks.
     pub(crate) fn begin(self) {
         self.set(HOOK, 0);
-        self.set(VERDICT, Verdict::None as u64);
+        self.set(VERDICT, Verdict::None.word());
     }
 
     /// How many bytes of the spool are taken.

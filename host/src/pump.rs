@@ -15,7 +15,7 @@ mod relay;
 
 use crate::control::{ClientId, Command, Server};
 use crate::crash;
-use crate::delivery::Verdict;
+use crate::delivery::{Hook, InHook, Verdict};
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::{Limit, Strategy};
@@ -123,10 +123,12 @@ struct Pump {
     stopping: Vec<ClientId>,
     /// Clients that wait for the daemon's answer to their request for a reload.
     reloading: Vec<(u64, ClientId)>,
-    /// Whether a hook is to blame, should this pump leave.
+    /// Who is to blame, should this pump leave.
     verdict: Verdict,
-    /// Exit status and text of a start that failed.
+    /// Exit status, text and hint of why this pump ends.
     failure: Option<(u8, String, Option<String>)>,
+    /// The same of the last attempt to get the process running, until one succeeds.
+    not_running: Option<(u8, String, Option<String>)>,
     last_status: u8,
     status: Option<u8>,
 }
@@ -261,9 +263,7 @@ impl Pump {
                 Notice::Finished => self.events.push_back(Event::Finished),
                 Notice::Restart => self.events.push_back(Event::RestartAsked),
                 Notice::Shutdown => self.events.push_back(Event::ShutdownAsked),
-                Notice::Failed { text, hint, in_hook } => {
-                    self.hook_failed(text, hint, if in_hook { Verdict::Hook } else { Verdict::Other });
-                }
+                Notice::Failed { text, hint, verdict } => self.hook_failed(text, hint, verdict),
             }
         }
     }
@@ -275,7 +275,9 @@ impl Pump {
             log::debug!("writing to stderr: {error}");
         }
         self.failure.get_or_insert((FAILED, text, hint));
-        self.verdict = verdict;
+        if self.verdict == Verdict::Other {
+            self.verdict = verdict;
+        }
         self.deadline = None;
         self.events.push_back(Event::HookFailed);
     }
@@ -552,12 +554,9 @@ impl Pump {
                 }
                 if timer == Timer::Setup && !self.lifecycle.is_ending() {
                     let timeout = self.group.launch.policy.setup_timeout;
-                    let who = match &self.group.launch.monitors[..] {
-                        [one] => format!("monitor {}: it", one.label),
-                        _ => "monitors: one of them".to_owned(),
-                    };
-                    let text = format!("{who} was not ready within {timeout:?} (--setup-timeout)");
-                    self.hook_failed(text, None, Verdict::Other);
+                    let (who, verdict) = self.unready();
+                    let text = format!("{who} not ready within {timeout:?} (--setup-timeout)");
+                    self.hook_failed(text, None, verdict);
                 } else {
                     if timer == Timer::Ready {
                         let timeout = self.group.launch.policy.ready_within.unwrap_or_default();
@@ -566,10 +565,25 @@ impl Pump {
                         );
                         log::error!("{text}");
                         self.refuse_restarts(&text);
-                        self.failure.get_or_insert((FAILED, text, None));
+                        self.not_running = Some((FAILED, text, None));
                     }
                     self.events.push_back(Event::Elapsed(timer));
                 }
+            }
+        }
+    }
+
+    /// Which monitors are not ready, and who is to blame for that.
+    fn unready(&self) -> (String, Verdict) {
+        let label = |index: usize| crash::label_of(&self.group.launch.monitors, index);
+        let was = |index: usize| format!("monitor {}: it was", label(index));
+        match (self.group.page.delivery().in_hook(), &self.mail.unready()[..]) {
+            (Some(InHook { monitor, hook: Hook::Create | Hook::Setup }), _) => (was(monitor), Verdict::Hook),
+            (_, [index]) => (was(*index), Verdict::Monitor(*index)),
+            (_, []) => ("the monitors were".to_owned(), Verdict::Other),
+            (_, several) => {
+                let labels: Vec<_> = several.iter().map(|index| label(*index)).collect();
+                (format!("monitors {}: they were", labels.join(", ")), Verdict::Other)
             }
         }
     }

@@ -212,6 +212,31 @@ fn a_directory_that_vanishes_is_named_in_the_pause_and_when_the_group_gives_up()
 }
 
 #[test]
+fn of_several_reasons_the_newest_is_named() {
+    let sandbox = Sandbox::new();
+    let directory = sandbox.path("work");
+    std::fs::create_dir(&directory).unwrap();
+    let program = sandbox.executable(immortal_tests::artifacts().puppet(), "program");
+    let group = sandbox
+        .launch("unattached")
+        .recorder()
+        .args(["--cwd", directory.to_str().unwrap(), "--backoff", "1h", "--backoff-max", "1h"])
+        .program([program.to_str().unwrap(), "hang"])
+        .start();
+    std::fs::remove_dir(&directory).unwrap();
+    group.member(Role::Process).signal(Signal::SIGKILL);
+    assert!(group.wait_state("backoff")["reason"].as_str().unwrap().contains("working directory"));
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::remove_file(&program).unwrap();
+    group.command("restart").assert_refused(1);
+    let reason = |status: &serde_json::Value| status["reason"].as_str().unwrap_or_default().to_owned();
+    let second = reason(&group.wait_state("backoff"));
+    assert!(!second.contains("working directory") && second.contains("No such file"), "{second}");
+    group.member(Role::Monitor).signal(Signal::SIGTERM);
+    assert_eq!(reason(&group.wait_state("failed")), "the pump got SIGTERM");
+}
+
+#[test]
 fn a_program_that_loses_its_permission_is_an_unstable_death_with_126() {
     let sandbox = Sandbox::new();
     let program = sandbox.executable(immortal_tests::artifacts().puppet(), "program");

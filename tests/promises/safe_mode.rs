@@ -91,6 +91,28 @@ fn a_monitor_that_dies_too_often_is_set_aside_and_the_others_get_everything() {
 }
 
 #[test]
+fn a_monitor_that_fails_in_a_thread_of_its_own_is_set_aside_and_not_the_one_whose_hook_runs() {
+    let sandbox = Sandbox::new();
+    let group = keep(&sandbox)
+        .log()
+        .recorder()
+        .set("recorder.when", "stdout")
+        .set("recorder.how", "thread_fail")
+        .puppet(["ticks=400:5", "hang"])
+        .start();
+    let process = group.started.of(Role::Process);
+    let status = set_aside(&group, "the recorder is set aside", is_degraded);
+    assert_eq!(status["set_aside"], serde_json::json!(["recorder"]));
+    assert_eq!(status["last_crash"]["by_hook"], false, "{status}");
+    group.wait_running("without it", |pids| pids.get(Role::Process) == Some(process));
+    let log = group.wait_log("the last line", |log| log.output_text().ends_with(" 399\n"));
+    let numbers: Vec<u64> =
+        log.output_text().lines().filter_map(|line| line.split(' ').nth(1)?.parse().ok()).collect();
+    assert_eq!(numbers, (0..400).collect::<Vec<_>>(), "every line once and in order");
+    group.stop();
+}
+
+#[test]
 fn when_no_monitor_is_left_log_writes_into_the_groups_directory() {
     let sandbox = Sandbox::new();
     let group = keep(&sandbox)

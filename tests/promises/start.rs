@@ -404,6 +404,27 @@ fn a_monitor_whose_construction_hangs_fails_the_start_after_the_setup_timeout() 
 }
 
 #[test]
+fn a_start_names_the_monitors_that_are_not_ready() {
+    let cases: [(&[(&str, &str)], &str); 4] = [
+        (&[("b.ready", "never")], "monitor b: it was"),
+        (&[("b.ready", "never"), ("c.ready", "never")], "monitors b, c: they were"),
+        (&[("b.when", "setup"), ("b.how", "hang")], "monitor b: it was"),
+        (&[("a.ready", "never"), ("b.when", "setup"), ("b.how", "hang")], "monitor b: it was"),
+    ];
+    for (options, who) in cases {
+        let sandbox = Sandbox::new();
+        let labels = ["-m", "a=recorder", "-m", "b=recorder", "-m", "c=recorder"];
+        let launch = sandbox.launch("unattached").args(labels).args(["--setup-timeout", "300ms"]);
+        let launch = options.iter().fold(launch, |launch, (key, value)| launch.set(key, value));
+        let outcome = launch.puppet(["hang"]).run();
+        outcome.assert_refused(125);
+        let text = format!("error: {who} not ready within 300ms (--setup-timeout)");
+        assert_eq!(outcome.err().lines().last(), Some(&*text), "{outcome}");
+        sandbox.assert_nothing_left();
+    }
+}
+
+#[test]
 fn start_waits_for_a_monitor_that_is_ready_later() {
     let sandbox = Sandbox::new();
     let group = sandbox.launch("unattached").recorder().set("ready", "later:300ms").puppet(["hang"]).start();

@@ -1,7 +1,7 @@
 //! Sets bytes and monitors aside that pumps die of, and says so (`--on-crash keep`).
 
 use super::Daemon;
-use crate::delivery::InHook;
+use super::blame::Culprit;
 use crate::loader::Identity;
 use crate::places::GroupFiles;
 use crate::spool;
@@ -16,28 +16,28 @@ use std::time::Instant;
 pub(super) type Aside = Vec<(usize, Option<Identity>)>;
 
 impl Daemon {
-    /// A hook has ended the pump: what follows.
-    pub(super) fn take_fault(&mut self, hook: InHook) {
+    /// A monitor has ended the pump: what follows.
+    pub(super) fn take_fault(&mut self, culprit: Culprit) {
         let delivery = self.group.page.delivery();
         let standing = delivery.standing();
         let place = (delivery.fill() > 0).then_some((standing.stream, standing.offsets[standing.stream]));
-        let consequence = self.faults.died(hook, place, Instant::now());
+        let consequence = self.faults.died(culprit, place, Instant::now());
         if consequence.bytes
-            && let Err(error) = self.set_bytes_aside(hook)
+            && let Err(error) = self.set_bytes_aside(culprit)
         {
             // They stay where they are, and are tried again.
             self.remark(&format!(
                 "the bytes that monitor {} dies of cannot be set aside: {error}",
-                self.label(hook)
+                self.label(culprit)
             ));
         }
         if consequence.monitor {
-            self.set_monitor_aside(hook);
+            self.set_monitor_aside(culprit);
         }
     }
 
-    fn label(&self, hook: InHook) -> String {
-        let monitor = self.group.launch.monitors.get(hook.monitor);
+    fn label(&self, culprit: Culprit) -> String {
+        let monitor = self.group.launch.monitors.get(culprit.monitor);
         monitor.map_or_else(|| "log".to_owned(), |monitor| monitor.label.clone())
     }
 
@@ -48,22 +48,22 @@ impl Daemon {
     }
 
     /// The bytes go into a file of their own; for this monitor they count as delivered.
-    fn set_bytes_aside(&mut self, hook: InHook) -> io::Result<()> {
+    fn set_bytes_aside(&mut self, culprit: Culprit) -> io::Result<()> {
         let delivery = self.group.page.delivery();
         let standing = delivery.standing();
         let Some(spool) = &self.group.spool else { return Ok(()) };
         let bytes = spool::pending_bytes(spool, delivery)?;
         let offset = standing.offsets[standing.stream];
         let end = offset + bytes.len() as u64;
-        let start = delivery.done(hook.monitor, standing.stream).clamp(offset, end);
+        let start = delivery.done(culprit.monitor, standing.stream).clamp(offset, end);
         let bytes = &bytes[usize::try_from(start - offset).unwrap_or(bytes.len())..];
         let stream = if standing.stream == 0 { "stdout" } else { "stderr" };
-        let label = self.label(hook);
+        let label = self.label(culprit);
         let directory = self.group.launch.directory.clone().unwrap_or_default();
         let files = GroupFiles::at(PathBuf::from(std::ffi::OsString::from_vec(directory)));
         let path = files.aside(stream, start, &label);
         std::fs::write(&path, bytes)?;
-        delivery.set_aside(hook.monitor, standing.stream, end);
+        delivery.set_aside(culprit.monitor, standing.stream, end);
         self.remark(&format!(
             "monitor {label} died three times in a row of the same {} bytes of {stream} at offset {start}: they are \
              set aside in {}",
@@ -74,18 +74,18 @@ impl Daemon {
     }
 
     /// The group goes on without the monitor, until its file changes or the group is reloaded.
-    fn set_monitor_aside(&mut self, hook: InHook) {
-        let Some(monitor) = self.group.launch.monitors.get(hook.monitor) else { return };
+    fn set_monitor_aside(&mut self, culprit: Culprit) {
+        let Some(monitor) = self.group.launch.monitors.get(culprit.monitor) else { return };
         let identity = Identity::of(&monitor.path).ok();
-        self.aside.push((hook.monitor, identity));
+        self.aside.push((culprit.monitor, identity));
         self.watch_aside();
         let page = self.group.page;
-        page.set_aside(page.aside() | 1 << hook.monitor);
+        page.set_aside(page.aside() | 1 << culprit.monitor);
         // What it did is no reason to wait or to give up any more.
         page.set_unstable(0);
         let policy = &self.group.launch.policy;
         let (count, window) = (policy.monitor_crashes, policy.monitor_window);
-        let label = self.label(hook);
+        let label = self.label(culprit);
         self.remark(&format!(
             "monitor {label} ended the pump {count} times within {window:?}: it is set aside until its file changes or \
              the group is reloaded"

@@ -1,7 +1,8 @@
 //! What monitors have done to pumps, and what follows: bytes are set aside that a monitor dies of again and again,
 //! and so is a monitor that dies too often. No I/O, no clock.
 
-use crate::delivery::InHook;
+use super::blame::Culprit;
+use crate::delivery::Hook;
 use std::time::{Duration, Instant};
 
 /// So often in a row the delivery of the same bytes may end a pump.
@@ -10,7 +11,7 @@ const SAME_BYTES: u32 = 3;
 /// The bytes that were being delivered: stream and offset of the chunk.
 pub(super) type Place = (usize, u64);
 
-/// Deaths of pumps for which a hook is to blame.
+/// Deaths of pumps for which a monitor is to blame.
 #[derive(Debug)]
 pub(super) struct Faults {
     /// So many within the window set a monitor aside; 0: never.
@@ -35,13 +36,13 @@ impl Faults {
         Self { most, window, deaths: Vec::new(), same: None }
     }
 
-    /// A hook has ended a pump, at this moment, while these bytes were being delivered.
-    pub(super) fn died(&mut self, hook: InHook, place: Option<Place>, now: Instant) -> Consequence {
-        let monitor = hook.monitor;
+    /// A monitor has ended a pump, at this moment, while these bytes were being delivered.
+    pub(super) fn died(&mut self, culprit: Culprit, place: Option<Place>, now: Instant) -> Consequence {
+        let monitor = culprit.monitor;
         self.deaths.retain(|(_, at)| now.saturating_duration_since(*at) <= self.window);
         self.deaths.push((monitor, now));
         let of_monitor = self.deaths.iter().filter(|(whose, _)| *whose == monitor).count();
-        let bytes = match place.filter(|_| hook.hook.is_output()) {
+        let bytes = match place.filter(|_| culprit.hook.is_some_and(Hook::is_output)) {
             Some(place) => self.died_of(monitor, place),
             None => {
                 self.same = None;
@@ -77,10 +78,10 @@ impl Faults {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::Hook;
 
-    const STDOUT: InHook = InHook { monitor: 1, hook: Hook::Stdout };
-    const EXIT: InHook = InHook { monitor: 1, hook: Hook::Exit };
+    const STDOUT: Culprit = Culprit { monitor: 1, hook: Some(Hook::Stdout) };
+    const EXIT: Culprit = Culprit { monitor: 1, hook: Some(Hook::Exit) };
+    const OWN: Culprit = Culprit { monitor: 1, hook: None };
 
     fn faults() -> (Faults, Instant) {
         (Faults::new(5, Duration::from_secs(60)), Instant::now())
@@ -101,7 +102,8 @@ mod tests {
         let others = [
             (STDOUT, Some((0, 8))),
             (STDOUT, Some((1, 7))),
-            (InHook { monitor: 0, ..STDOUT }, Some((0, 7))),
+            (Culprit { monitor: 0, ..STDOUT }, Some((0, 7))),
+            (OWN, Some((0, 7))),
             (EXIT, Some((0, 7))),
             (EXIT, None),
         ];
@@ -119,9 +121,9 @@ mod tests {
         let (mut faults, now) = faults();
         for second in 0..4 {
             assert!(!faults.died(EXIT, None, now + Duration::from_secs(second)).monitor);
-            assert!(!faults.died(InHook { monitor: 2, ..EXIT }, None, now).monitor);
+            assert!(!faults.died(Culprit { monitor: 2, ..EXIT }, None, now).monitor);
         }
-        assert!(faults.died(EXIT, None, now + Duration::from_secs(5)).monitor);
+        assert!(faults.died(OWN, None, now + Duration::from_secs(5)).monitor);
         // It begins anew.
         assert!(!faults.died(EXIT, None, now + Duration::from_secs(6)).monitor);
     }

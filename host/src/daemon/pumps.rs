@@ -1,8 +1,9 @@
 //! One pump after another: how the next is started and told why, and what is noted of the last.
 
-use super::{Daemon, Event, Pump, blame, jitter};
+use super::blame::{self, Culprit};
+use super::{Daemon, Event, Pump, jitter};
 use crate::crash::{self, Crash};
-use crate::delivery::{InHook, Verdict};
+use crate::delivery::{Hook, Verdict};
 use crate::frames::Link;
 use crate::launch::number;
 use crate::loader;
@@ -111,11 +112,11 @@ impl Daemon {
             self.miss_restarts();
         }
         // One that is new by a reload is taken back at once.
-        if let Some(hook) = blamed
+        if let Some(culprit) = blamed
             && self.group.launch.policy.keeps()
             && self.trial().is_none()
         {
-            self.take_fault(hook);
+            self.take_fault(culprit);
         }
         self.hear_of_the_end();
         let unfinished = self.is_unfinished();
@@ -145,7 +146,7 @@ impl Daemon {
     }
 
     /// Keeps how the pump died, unless it ended in order or never had a process.
-    fn note_pumps_death(&mut self, pid: i32, exit: family::Exit, ran: Duration, blamed: Option<InHook>) {
+    fn note_pumps_death(&mut self, pid: i32, exit: family::Exit, ran: Duration, blamed: Option<Culprit>) {
         let (page, launch) = (self.group.page, &self.group.launch);
         let monitors = self.monitors();
         let delivery = page.delivery();
@@ -154,15 +155,16 @@ impl Daemon {
             return;
         }
         let label = |index: usize| crash::label_of(monitors, index);
-        if let Some(hook) = blamed {
-            log::warn!("pump {pid} died of monitor {} in {}", label(hook.monitor), hook.hook.name());
+        if let Some(Culprit { monitor, hook }) = blamed {
+            let place = hook.map_or("a thread of its own", Hook::name);
+            log::warn!("pump {pid} died of monitor {} in {place}", label(monitor));
         }
         let moment = delivery.moment();
         let crash = Crash::new(Role::Pump, pid, moment)
             .after(self.group.crash.as_ref(), ran >= launch.policy.stable)
             .ended(exit)
             .in_hook(moment, label)
-            .by_hook(blamed.is_some())
+            .by_hook(blamed.is_some_and(|culprit| culprit.hook.is_some()))
             .said(self.tail.newest());
         self.group.note_crash(crash);
     }

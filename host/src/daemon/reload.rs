@@ -4,6 +4,7 @@
 //! place and with the pump alive; should that end badly, the pump notices and becomes the daemon.
 
 use super::aside::Aside;
+use super::blame::{self, Culprit};
 use super::faults::Faults;
 use super::{Daemon, Event, Pump};
 use crate::control::ClientId;
@@ -298,12 +299,12 @@ impl Daemon {
             return line;
         }
         let how = format!("the pump {}", exit.words());
-        match super::blame::blame(self.group.page.delivery(), exit) {
-            Some(hook) => {
-                let label = self.monitors().get(hook.monitor).map_or("?", |monitor| &monitor.label);
-                format!("monitor {label}: {}: {how}", hook.hook.name())
+        match blame::blame(self.group.page.delivery(), exit) {
+            Some(Culprit { monitor, hook: Some(hook) }) => {
+                let label = self.monitors().get(monitor).map_or("?", |monitor| &monitor.label);
+                format!("monitor {label}: {}: {how}", hook.name())
             }
-            None => format!("{how} and left no text"),
+            Some(Culprit { hook: None, .. }) | None => format!("{how} and left no text"),
         }
     }
 }

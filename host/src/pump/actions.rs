@@ -75,6 +75,7 @@ impl Pump {
                     page.set_reason("");
                     // What went wrong before is over.
                     self.failure = None;
+                    self.not_running = None;
                 }
                 page.set_state(state, next);
             }
@@ -102,7 +103,7 @@ impl Pump {
         let mut reason = format!(
             "gave up after {most} respawns in a row without a stable run; the last exit status was {status}"
         );
-        if let Some((_, why, _)) = &self.failure {
+        if let Some((_, why, _)) = self.failure.as_ref().or(self.not_running.as_ref()) {
             reason.push_str(&format!(": {why}"));
         }
         reason
@@ -201,7 +202,7 @@ impl Pump {
         let text = format!("{file}: {error}");
         self.refuse_restarts(&text);
         self.group.page.set_reason(&text);
-        self.failure.get_or_insert((status, text, None));
+        self.not_running = Some((status, text, None));
         self.events.push_front(Event::SpawnFailed);
     }
 
@@ -382,10 +383,11 @@ impl Pump {
             | Outcome::Killed
             | Outcome::HandedOver => page.delivery().set_verdict(Verdict::Other),
         }
-        let (status, text, hint) = self.failure.clone().unwrap_or_else(|| {
-            let name = &self.group.launch.name;
-            (FAILED, format!("group {name}: it was stopped before the program ran"), None)
-        });
+        let (status, text, hint) =
+            self.failure.clone().or_else(|| self.not_running.clone()).unwrap_or_else(|| {
+                let name = &self.group.launch.name;
+                (FAILED, format!("group {name}: it was stopped before the program ran"), None)
+            });
         let development = self.group.launch.strategy == Strategy::Development;
         self.status = Some(match outcome {
             Outcome::StartFailed => {

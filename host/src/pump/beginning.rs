@@ -119,6 +119,7 @@ impl Pump {
             reloading: Vec::new(),
             verdict: Verdict::Other,
             failure: None,
+            not_running: None,
             last_status: FAILED,
             status: None,
         };

@@ -1,5 +1,6 @@
 //! What the pump's two threads say to each other. Neither ever waits for the other while it says something.
 
+use crate::delivery::Verdict;
 use crate::state::Page;
 use crate::sys::family::Exit;
 use crate::sys::wake::Waker;
@@ -37,7 +38,7 @@ pub(super) enum Notice {
     /// The monitors have ended.
     Finished,
     /// A hook failed, or something else that the relay or a monitor cannot go on without.
-    Failed { text: String, hint: Option<String>, in_hook: bool },
+    Failed { text: String, hint: Option<String>, verdict: Verdict },
     /// The relay has ended, for something failed.
     Unrelayed,
     /// A monitor asks for a restart of the process.
@@ -64,6 +65,8 @@ pub(super) struct Mail {
     pub(super) main: Waker,
     /// Monitors that said `ready` after their `setup`, by their index.
     ready: Vec<AtomicBool>,
+    /// Monitors that were not ready when their `setup` returned, by their index.
+    pending: Vec<AtomicBool>,
     /// Up to where each stream is safe with a monitor, plus one; 0: it said nothing.
     durable: Vec<[AtomicU64; 2]>,
     /// What the monitors report of themselves: label, key, value.
@@ -83,6 +86,7 @@ impl Mail {
             relay: Waker::new()?,
             main: Waker::new()?,
             ready: (0..monitor_count).map(|_| AtomicBool::new(false)).collect(),
+            pending: (0..monitor_count).map(|_| AtomicBool::new(false)).collect(),
             durable: (0..monitor_count).map(|_| Default::default()).collect(),
             reports: Mutex::default(),
             has_refused: AtomicBool::new(false),
@@ -121,8 +125,20 @@ impl Mail {
         }
     }
 
-    pub(super) fn is_ready(&self, monitor: usize) -> bool {
-        self.ready.get(monitor).is_some_and(|flag| flag.load(Ordering::SeqCst))
+    /// This monitor said in its `setup` that it is not ready yet.
+    pub(super) fn set_pending(&self, monitor: usize) {
+        if let Some(flag) = self.pending.get(monitor) {
+            flag.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Monitors that have not said `ready` after a `setup` that was not enough.
+    pub(super) fn unready(&self) -> Vec<usize> {
+        let flags = self.pending.iter().zip(&self.ready).enumerate();
+        let is_unready = |(pending, ready): (&AtomicBool, &AtomicBool)| {
+            pending.load(Ordering::SeqCst) && !ready.load(Ordering::SeqCst)
+        };
+        flags.filter(|(_, flags)| is_unready(*flags)).map(|(index, _)| index).collect()
     }
 
     pub(super) fn set_durable(&self, monitor: usize, stream: usize, offset: u64) {

@@ -1,6 +1,7 @@
 //! What the pump offers to one monitor: its settings, the pids, and requests that take effect later.
 
 use super::mail::{Mail, Notice};
+use crate::delivery::Verdict;
 use crate::loader::{LastCrash, Pids, Services, Settings};
 use crate::state::Page;
 use immortal_monitor_api::abi;
@@ -27,7 +28,7 @@ impl Services for Offer {
 
     fn fail(&self, text: &str) {
         let text = format!("monitor {}: {text}", self.label);
-        self.mail.notice(Notice::Failed { text, hint: None, in_hook: false });
+        self.mail.notice(Notice::Failed { text, hint: None, verdict: Verdict::Monitor(self.index) });
     }
 
     fn ready(&self) {

@@ -13,7 +13,7 @@ use super::fallback;
 use super::intake::{Chunk, Intake, Taken};
 use super::mail::{Command, Mail, Notice};
 use super::offer::Offer;
-use crate::delivery::{Delivery, Hook};
+use crate::delivery::{Delivery, Hook, Verdict};
 use crate::loader::{
     self, Checked, Dispositions, Event, EventKind, Instance, LastCrash, Output, Readiness, Settings,
     SetupArgs, Stream, Why,
@@ -83,19 +83,18 @@ pub(super) struct KeptProcess {
 struct Failure {
     text: String,
     hint: Option<String>,
-    /// A hook failed.
-    in_hook: bool,
+    verdict: Verdict,
 }
 
 impl From<loader::HookError> for Failure {
     fn from(error: loader::HookError) -> Self {
-        Self { text: error.to_string(), hint: error.hint(), in_hook: true }
+        Self { text: error.to_string(), hint: error.hint(), verdict: Verdict::Hook }
     }
 }
 
 impl From<loader::CheckError> for Failure {
     fn from(error: loader::CheckError) -> Self {
-        Self { text: loader::chain(&error), hint: error.hint(), in_hook: true }
+        Self { text: loader::chain(&error), hint: error.hint(), verdict: Verdict::Hook }
     }
 }
 
@@ -122,8 +121,8 @@ fn run(starts: &mpsc::Receiver<Start>) {
     let Some((mail, relay)) = begin(starts) else { return };
     match relay.and_then(Relay::serve) {
         Ok(()) => mail.notice(Notice::Finished),
-        Err(Failure { text, hint, in_hook }) => {
-            mail.notice(Notice::Failed { text, hint, in_hook });
+        Err(Failure { text, hint, verdict }) => {
+            mail.notice(Notice::Failed { text, hint, verdict });
             mail.notice(Notice::Unrelayed);
         }
     }
@@ -251,17 +250,16 @@ impl Relay {
 
     fn set_up(&mut self, args: SetupArgs<'_>) -> Result<(), Failure> {
         let offsets = self.delivery.standing().offsets;
-        let mut pending = Vec::new();
         for seat in &mut self.seats {
             let next = |stream: usize| self.delivery.done(seat.index, stream).max(offsets[stream]);
             let args = SetupArgs { first_offset: [next(0), next(1)], ..args };
             self.delivery.enter(seat.index, Hook::Setup);
             if seat.instance.setup(&args)? == Readiness::Pending {
-                pending.push(seat.index);
+                self.mail.set_pending(seat.index);
             }
             self.delivery.leave();
         }
-        while !pending.iter().all(|index| self.mail.is_ready(*index)) {
+        while !self.mail.unready().is_empty() {
             let mut fds = [PollFd::new(self.mail.relay.as_fd(), PollFlags::POLLIN)];
             self.mail.rest();
             let waited = wait(&mut fds, None);
@@ -553,7 +551,7 @@ enum Took {
 }
 
 fn broken(what: &str, error: io::Error) -> Failure {
-    Failure { text: format!("{what}: {error}"), hint: None, in_hook: false }
+    Failure { text: format!("{what}: {error}"), hint: None, verdict: Verdict::Other }
 }
 
 /// Waits for descriptors; an interruption is a wake-up without a reason.
