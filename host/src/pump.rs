@@ -402,7 +402,7 @@ impl Pump {
         log::info!("process {} ended: {exit:?}", started.pid);
         if self.notify_socket.is_some() && !self.group.page.group_started() {
             let text = "the program: it ended before it said READY=1".to_owned();
-            self.failure.get_or_insert((FAILED, text, None));
+            self.not_running.get_or_insert((FAILED, text, None));
         }
         let jitter = u16::try_from(clock::monotonic_ns() / 1000 % 201).unwrap_or(0);
         self.events.push_back(Event::ProcessDied { ran, success: exit.code == Some(0), jitter });
