@@ -217,8 +217,11 @@ mod tests {
             let said = std::io::BufReader::new(leader.stdout.take().unwrap()).lines();
             let pids: Vec<i32> = said.take(3).map(|line| line.unwrap().parse().unwrap()).collect();
             leader.wait().unwrap();
-            while family::stat(pids[2]).unwrap().group == pid {
-                std::thread::yield_now();
+            // Until it executes its program, each still holds what the shell held, in the shell's session.
+            for pid in &pids {
+                while !std::fs::read(format!("/proc/{pid}/cmdline")).unwrap().starts_with(b"sleep\0") {
+                    std::thread::yield_now();
+                }
             }
             let all = pids.into_iter().map(|pid| (pid, family::stat(pid).unwrap().started)).collect();
             Self { leader: pid, started, all }
