@@ -75,6 +75,10 @@ impl Hook {
         Self::Destroy,
     ];
 
+    fn of_number(number: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|hook| *hook as u64 == number)
+    }
+
     /// The name that authors know.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -110,12 +114,14 @@ pub(crate) struct InHook {
 pub(crate) enum Verdict {
     /// It did not leave by itself.
     None,
-    /// The hook in progress failed, panicked, or did not return in time.
+    /// The hook in progress failed or panicked.
     Hook,
     /// Anything else: no monitor is to blame.
     Other,
     /// The monitor of this index said outside its hooks that it has failed.
     Monitor(usize),
+    /// This hook did not return in time. By now it may have, and another one may be in progress.
+    Late(InHook),
 }
 
 impl Verdict {
@@ -125,6 +131,7 @@ impl Verdict {
             Self::Hook => 1,
             Self::Other => 2,
             Self::Monitor(index) => 3 + index as u64,
+            Self::Late(InHook { monitor, hook }) => (hook as u64) << 32 | monitor as u64,
         }
     }
 
@@ -133,6 +140,10 @@ impl Verdict {
             0 => Self::None,
             1 => Self::Hook,
             2 => Self::Other,
+            late if late >> 32 != 0 => match Hook::of_number(late >> 32) {
+                Some(hook) => Self::Late(InHook { monitor: (late & 0xffff_ffff) as usize, hook }),
+                None => Self::Other,
+            },
             more => usize::try_from(more - 3).map_or(Self::Other, Self::Monitor),
         }
     }
@@ -164,7 +175,7 @@ fn standing_of(get: impl Fn(usize) -> u64) -> Standing {
 fn in_hook_of(get: impl Fn(usize) -> u64) -> Option<InHook> {
     let word = get(HOOK);
     let monitor = usize::try_from((word >> 8).checked_sub(1)?).ok()?;
-    let hook = Hook::ALL.into_iter().find(|hook| *hook as u64 == word & 0xff)?;
+    let hook = Hook::of_number(word & 0xff)?;
     Some(InHook { monitor, hook })
 }
 

@@ -568,6 +568,10 @@ impl Lifecycle {
     }
 
     fn hook_failed(&mut self, out: &mut Vec<Action>) {
+        if self.phase == Phase::StandingBy {
+            // A thread that has outlived its monitor: the group is another pump's.
+            return;
+        }
         self.relay_gone = true;
         if self.phase == Phase::Yielding {
             // What hangs must be gone before another pump begins.

@@ -15,7 +15,7 @@ mod relay;
 
 use crate::control::{ClientId, Command, Server};
 use crate::crash;
-use crate::delivery::{Hook, InHook, Verdict};
+use crate::delivery::Verdict;
 use crate::ending::Ending;
 use crate::frames::{Frame, Link};
 use crate::launch::{Limit, Strategy};
@@ -312,7 +312,7 @@ impl Pump {
         let label = crash::label_of(&self.group.launch.monitors, late.monitor);
         let (hook, within) = (late.hook.name(), deadline.within());
         let text = format!("monitor {label}: {hook} did not return within {within:?} (--hook-timeout)");
-        self.hook_failed(text, None, Verdict::Hook);
+        self.hook_failed(text, None, Verdict::Late(late));
     }
 
     fn take_signals(&mut self) {
@@ -400,12 +400,30 @@ impl Pump {
         self.note_exit(exit);
         self.dead = Some(exit);
         log::info!("process {} ended: {exit:?}", started.pid);
-        if self.notify_socket.is_some() && !self.group.page.group_started() {
-            let text = "the program: it ended before it said READY=1".to_owned();
-            self.not_running.get_or_insert((FAILED, text, None));
+        if self.timers[Timer::Ready as usize].is_some() {
+            let text = "the program: it ended before it said READY=1";
+            let by_itself = self.lifecycle.phase() == Phase::Running;
+            if by_itself {
+                self.refuse_restarts(text);
+            }
+            if by_itself || !self.group.page.group_started() {
+                self.could_not_run(FAILED, text);
+            }
         }
         let jitter = u16::try_from(clock::monotonic_ns() / 1000 % 201).unwrap_or(0);
         self.events.push_back(Event::ProcessDied { ran, success: exit.code == Some(0), jitter });
+    }
+
+    /// Keeps why the process does not run. A start fails of the first reason, whatever goes wrong after it.
+    fn could_not_run(&mut self, status: u8, text: &str) {
+        let why = (status, text.to_owned(), None);
+        if !self.group.page.group_started() {
+            self.failure.get_or_insert_with(|| why.clone());
+        }
+        self.not_running = Some(why);
+        if !self.lifecycle.is_ending() {
+            self.group.page.set_reason(text);
+        }
     }
 
     fn note_exit(&mut self, exit: Exit) {
@@ -565,7 +583,7 @@ impl Pump {
                         );
                         log::error!("{text}");
                         self.refuse_restarts(&text);
-                        self.not_running = Some((FAILED, text, None));
+                        self.could_not_run(FAILED, &text);
                     }
                     self.events.push_back(Event::Elapsed(timer));
                 }
@@ -578,7 +596,7 @@ impl Pump {
         let label = |index: usize| crash::label_of(&self.group.launch.monitors, index);
         let was = |index: usize| format!("monitor {}: it was", label(index));
         match (self.group.page.delivery().in_hook(), &self.mail.unready()[..]) {
-            (Some(InHook { monitor, hook: Hook::Create | Hook::Setup }), _) => (was(monitor), Verdict::Hook),
+            (Some(late), _) => (was(late.monitor), Verdict::Late(late)),
             (_, [index]) => (was(*index), Verdict::Monitor(*index)),
             (_, []) => ("the monitors were".to_owned(), Verdict::Other),
             (_, several) => {

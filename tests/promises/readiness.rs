@@ -200,6 +200,35 @@ fn a_respawned_process_that_does_not_say_it_is_an_unstable_death() {
 }
 
 #[test]
+fn the_reason_is_why_the_last_attempt_was_not_ready() {
+    let sandbox = Sandbox::new();
+    let options = ["--ready-timeout", "300ms", "--stable", "1h", "--backoff", "1h", "--backoff-max", "1h"];
+    let script = "[ -e mute ] && exec sleep 100000; [ -e end ] && exit 3; exec \"$0\" say=READY=1 hang";
+    let group = sandbox
+        .launch("daemon")
+        .recorder()
+        .args(NOTIFY)
+        .args(options)
+        .program(["/bin/sh", "-c", script, immortal_tests::artifacts().puppet().to_str().unwrap()])
+        .start();
+    let reason = |status: &serde_json::Value| status["reason"].as_str().unwrap_or_default().to_owned();
+    sandbox.file("mute", "", 0o600);
+    group.member(Role::Process).signal(Signal::SIGKILL);
+    let silent = reason(&group.wait_state("backoff"));
+    assert_eq!(silent, "the program: it did not say READY=1 within 300ms (--ready-timeout)");
+    std::fs::remove_file(sandbox.path("mute")).unwrap();
+    sandbox.file("end", "", 0o600);
+    let ended = "the program: it ended before it said READY=1";
+    let refused = group.command("restart");
+    assert!(refused.assert_refused(1).contains(ended), "{refused}");
+    eventually("the newer reason", || (reason(&group.try_status()?) == ended).then_some(()));
+    std::fs::remove_file(sandbox.path("end")).unwrap();
+    group.command("restart").assert_code(0);
+    assert_eq!(reason(&group.wait_state("running")), "");
+    group.stop();
+}
+
+#[test]
 fn the_program_says_it_under_another_pump_and_daemon_too() {
     let sandbox = Sandbox::new();
     let group = talkative(&sandbox, &["--stable", "0ms"]);

@@ -96,6 +96,8 @@ fn a_monitor_that_fails_in_a_thread_of_its_own_is_set_aside_and_not_the_one_whos
     let group = keep(&sandbox)
         .log()
         .recorder()
+        .args(["--monitor", "slow=recorder"])
+        .set("slow.slow", "20ms")
         .set("recorder.when", "stdout")
         .set("recorder.how", "thread_fail")
         .puppet(["ticks=400:5", "hang"])
@@ -109,6 +111,52 @@ fn a_monitor_that_fails_in_a_thread_of_its_own_is_set_aside_and_not_the_one_whos
     let numbers: Vec<u64> =
         log.output_text().lines().filter_map(|line| line.split(' ').nth(1)?.parse().ok()).collect();
     assert_eq!(numbers, (0..400).collect::<Vec<_>>(), "every line once and in order");
+    group.stop();
+}
+
+#[test]
+fn a_monitor_that_never_gets_ready_is_set_aside_however_long_that_takes() {
+    let sandbox = Sandbox::new();
+    let group = keep(&sandbox)
+        .log()
+        .recorder()
+        .args(["--setup-timeout", "300ms", "--monitor-crash-window", "1s"])
+        .set("recorder.when", "setup")
+        .set("recorder.how", "hang")
+        .set("recorder.skip", "1")
+        .puppet(["hang"])
+        .start();
+    group.member(Role::Monitor).signal(Signal::SIGKILL);
+    let status = set_aside(&group, "the recorder is set aside", is_degraded);
+    assert_eq!(status["set_aside"], serde_json::json!(["recorder"]));
+    group.wait_running("without it", |pids| pids.get(Role::Process) == group.started.get(Role::Process));
+    group.stop();
+}
+
+#[test]
+fn a_monitor_that_hangs_in_what_it_is_given_again_is_named_and_the_bytes_are_set_aside() {
+    let sandbox = Sandbox::new();
+    let group = keep(&sandbox)
+        .recorder()
+        .args(["--setup-timeout", "300ms"])
+        .set("recorder.when", "stdout")
+        .set("recorder.how", "hang")
+        .set("recorder.times", "4")
+        .puppet(["raw-out=evil", "hang"])
+        .start();
+    group.wait_hook("stdout", 0);
+    group.member(Role::Monitor).signal(Signal::SIGKILL);
+    let poisoned = |status: &Value| status["poisoned"].as_array().is_some_and(|list| !list.is_empty());
+    let status = set_aside(&group, "the bytes are set aside", poisoned);
+    let crash = &status["last_crash"];
+    assert_eq!(crash["by_hook"], true, "{status}");
+    assert_eq!(crash["hook"], "stdout", "{status}");
+    let files = aside_files(&sandbox);
+    assert_eq!(std::fs::read(&files[0]).unwrap(), b"evil");
+    group.wait_running("it goes on", |pids| pids.get(Role::Process) == group.started.get(Role::Process));
+    let setups: Vec<_> = group.records().into_iter().filter(|record| record.hook() == "setup").collect();
+    let message = String::from_utf8(setups[2].bytes("message")).unwrap();
+    assert!(message.contains("monitor recorder: it was not ready within 300ms"), "{message}");
     group.stop();
 }
 

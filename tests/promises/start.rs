@@ -404,6 +404,43 @@ fn a_monitor_whose_construction_hangs_fails_the_start_after_the_setup_timeout() 
 }
 
 #[test]
+fn what_a_monitor_does_after_a_start_that_failed_does_not_hide_why_it_failed() {
+    for strategy in STRATEGIES {
+        for how in ["error", "hang"] {
+            let sandbox = Sandbox::new();
+            let busy = sandbox.executable(immortal_tests::artifacts().puppet(), "busy");
+            let _open = std::fs::OpenOptions::new().append(true).open(&busy).unwrap();
+            let launch = sandbox.launch(strategy).recorder().set("when", "finish").set("how", how);
+            let refused =
+                launch.args(["--hook-timeout", "200ms"]).program([busy.to_str().unwrap(), "hang"]).run();
+            let error = refused.assert_refused(126);
+            assert!(error.contains("Text file busy"), "{strategy} {how}: {refused}");
+            sandbox.assert_nothing_left();
+        }
+    }
+}
+
+#[test]
+fn a_monitor_that_fails_while_the_program_begins_is_named() {
+    for _ in 0..8 {
+        let sandbox = Sandbox::new();
+        let launch = sandbox.launch("unattached").recorder().set("when", "setup").set("how", "thread_fail");
+        let outcome = launch.puppet(["hang"]).run();
+        let said = if outcome.err().is_empty() {
+            let reason = || {
+                let status = sandbox.immortal(["status", "group", "--json"]).run().json();
+                (status["state"] == "failed").then(|| status["reason"].as_str().map(str::to_owned))
+            };
+            eventually("the group has failed", reason).unwrap_or_default()
+        } else {
+            outcome.assert_refused(125);
+            outcome.err().to_owned()
+        };
+        assert!(said.contains("monitor recorder: fixture thread_fail in setup"), "{said}");
+    }
+}
+
+#[test]
 fn a_start_names_the_monitors_that_are_not_ready() {
     let cases: [(&[(&str, &str)], &str); 4] = [
         (&[("b.ready", "never")], "monitor b: it was"),

@@ -17,11 +17,11 @@ pub(super) type Aside = Vec<(usize, Option<Identity>)>;
 
 impl Daemon {
     /// A monitor has ended the pump: what follows.
-    pub(super) fn take_fault(&mut self, culprit: Culprit) {
+    pub(super) fn take_fault(&mut self, culprit: Culprit, was_ready: bool) {
         let delivery = self.group.page.delivery();
         let standing = delivery.standing();
         let place = (delivery.fill() > 0).then_some((standing.stream, standing.offsets[standing.stream]));
-        let consequence = self.faults.died(culprit, place, Instant::now());
+        let consequence = self.faults.died(culprit, place, was_ready, Instant::now());
         if consequence.bytes
             && let Err(error) = self.set_bytes_aside(culprit)
         {

@@ -16,11 +16,20 @@ pub(super) struct Culprit {
     pub(super) hook: Option<Hook>,
 }
 
+impl Culprit {
+    /// The hook that did it, and whose.
+    pub(super) fn in_hook(self) -> Option<InHook> {
+        let Self { monitor, hook } = self;
+        hook.map(|hook| InHook { monitor, hook })
+    }
+}
+
 /// Whose hook ended a pump: it was in progress, and it failed, panicked, took too long, called `exit`, or did
 /// something for which the kernel ends a process. Or the monitor said outside its hooks that it has failed.
 pub(super) fn blame(delivery: Delivery, exit: Exit) -> Option<Culprit> {
     let of_itself = match delivery.verdict() {
         Verdict::Monitor(monitor) => return Some(Culprit { monitor, hook: None }),
+        Verdict::Late(InHook { monitor, hook }) => return Some(Culprit { monitor, hook: Some(hook) }),
         Verdict::Hook => true,
         Verdict::Other => false,
         Verdict::None => exit.code.is_some() || exit.signal.is_some_and(|signal| FAULTS.contains(&signal)),
@@ -70,6 +79,19 @@ mod tests {
             for monitor in [0, 1, 2, 7] {
                 let blamed = blame(delivery(hook, Verdict::Monitor(monitor)), exited(125));
                 assert_eq!(blamed, Some(Culprit { monitor, hook: None }));
+            }
+        }
+    }
+
+    #[test]
+    fn the_hook_that_took_too_long_is_to_blame_whatever_came_after_it() {
+        for after in [None, Some(Hook::Stdout)] {
+            for monitor in [0, 1, 7] {
+                for hook in [Hook::Create, Hook::Setup, Hook::Stderr, Hook::Destroy] {
+                    let late = Verdict::Late(InHook { monitor, hook });
+                    let blamed = blame(delivery(after, late), exited(125));
+                    assert_eq!(blamed, Some(Culprit { monitor, hook: Some(hook) }));
+                }
             }
         }
     }

@@ -17,9 +17,17 @@ pub(super) struct Faults {
     /// So many within the window set a monitor aside; 0: never.
     most: u32,
     window: Duration,
-    deaths: Vec<(usize, Instant)>,
+    deaths: Vec<Death>,
     /// The monitor and the bytes it died of last, and how many times in a row.
     same: Option<(usize, Place, u32)>,
+}
+
+#[derive(Debug)]
+struct Death {
+    monitor: usize,
+    at: Instant,
+    /// Neither this pump nor one after it was ready: what takes longer than the window must not be forgotten by it.
+    unready: bool,
 }
 
 /// What follows from a death.
@@ -37,11 +45,17 @@ impl Faults {
     }
 
     /// A monitor has ended a pump, at this moment, while these bytes were being delivered.
-    pub(super) fn died(&mut self, culprit: Culprit, place: Option<Place>, now: Instant) -> Consequence {
+    pub(super) fn died(
+        &mut self,
+        culprit: Culprit,
+        place: Option<Place>,
+        was_ready: bool,
+        now: Instant,
+    ) -> Consequence {
         let monitor = culprit.monitor;
-        self.deaths.retain(|(_, at)| now.saturating_duration_since(*at) <= self.window);
-        self.deaths.push((monitor, now));
-        let of_monitor = self.deaths.iter().filter(|(whose, _)| *whose == monitor).count();
+        self.deaths.retain(|death| death.unready || now.saturating_duration_since(death.at) <= self.window);
+        self.deaths.push(Death { monitor, at: now, unready: !was_ready });
+        let of_monitor = self.deaths.iter().filter(|death| death.monitor == monitor).count();
         let bytes = match place.filter(|_| culprit.hook.is_some_and(Hook::is_output)) {
             Some(place) => self.died_of(monitor, place),
             None => {
@@ -69,9 +83,14 @@ impl Faults {
         true
     }
 
+    /// A pump has got ready: those before it that did not count for the window only.
+    pub(super) fn got_ready(&mut self) {
+        self.deaths.iter_mut().for_each(|death| death.unready = false);
+    }
+
     /// Forgets what a monitor did: it begins anew.
     pub(super) fn forgive(&mut self, monitor: usize) {
-        self.deaths.retain(|(whose, _)| *whose != monitor);
+        self.deaths.retain(|death| death.monitor != monitor);
     }
 }
 
@@ -91,10 +110,10 @@ mod tests {
     fn bytes_are_set_aside_the_third_time_in_a_row() {
         let (mut faults, now) = faults();
         let nothing = Consequence::default();
-        assert_eq!(faults.died(STDOUT, Some((0, 7)), now), nothing);
-        assert_eq!(faults.died(STDOUT, Some((0, 7)), now), nothing);
-        assert_eq!(faults.died(STDOUT, Some((0, 7)), now), Consequence { bytes: true, monitor: false });
-        assert_eq!(faults.died(STDOUT, Some((0, 7)), now), nothing);
+        assert_eq!(faults.died(STDOUT, Some((0, 7)), true, now), nothing);
+        assert_eq!(faults.died(STDOUT, Some((0, 7)), true, now), nothing);
+        assert_eq!(faults.died(STDOUT, Some((0, 7)), true, now), Consequence { bytes: true, monitor: false });
+        assert_eq!(faults.died(STDOUT, Some((0, 7)), true, now), nothing);
     }
 
     #[test]
@@ -109,10 +128,10 @@ mod tests {
         ];
         for (hook, place) in others {
             let (mut faults, now) = faults();
-            faults.died(STDOUT, Some((0, 7)), now);
-            faults.died(STDOUT, Some((0, 7)), now);
-            assert!(!faults.died(hook, place, now).bytes);
-            assert!(!faults.died(STDOUT, Some((0, 7)), now).bytes, "{hook:?} {place:?}");
+            faults.died(STDOUT, Some((0, 7)), true, now);
+            faults.died(STDOUT, Some((0, 7)), true, now);
+            assert!(!faults.died(hook, place, true, now).bytes);
+            assert!(!faults.died(STDOUT, Some((0, 7)), true, now).bytes, "{hook:?} {place:?}");
         }
     }
 
@@ -120,19 +139,19 @@ mod tests {
     fn a_monitor_is_set_aside_when_it_dies_too_often_within_the_window() {
         let (mut faults, now) = faults();
         for second in 0..4 {
-            assert!(!faults.died(EXIT, None, now + Duration::from_secs(second)).monitor);
-            assert!(!faults.died(Culprit { monitor: 2, ..EXIT }, None, now).monitor);
+            assert!(!faults.died(EXIT, None, true, now + Duration::from_secs(second)).monitor);
+            assert!(!faults.died(Culprit { monitor: 2, ..EXIT }, None, true, now).monitor);
         }
-        assert!(faults.died(OWN, None, now + Duration::from_secs(5)).monitor);
+        assert!(faults.died(OWN, None, true, now + Duration::from_secs(5)).monitor);
         // It begins anew.
-        assert!(!faults.died(EXIT, None, now + Duration::from_secs(6)).monitor);
+        assert!(!faults.died(EXIT, None, true, now + Duration::from_secs(6)).monitor);
     }
 
     #[test]
     fn deaths_long_ago_do_not_count() {
         let (mut faults, now) = faults();
         for number in 0..50 {
-            assert!(!faults.died(EXIT, None, now + Duration::from_secs(16 * number)).monitor);
+            assert!(!faults.died(EXIT, None, true, now + Duration::from_secs(16 * number)).monitor);
         }
     }
 
@@ -140,6 +159,19 @@ mod tests {
     fn zero_sets_no_monitor_aside() {
         let mut faults = Faults::new(0, Duration::from_secs(60));
         let now = Instant::now();
-        assert!((0..100).all(|_| !faults.died(EXIT, None, now).monitor));
+        assert!((0..100).all(|_| !faults.died(EXIT, None, true, now).monitor));
+    }
+
+    #[test]
+    fn pumps_that_never_get_ready_count_however_long_they_take_until_one_is_ready() {
+        let (mut faults, now) = faults();
+        let dies = |faults: &mut Faults, number: u64| {
+            faults.died(OWN, None, false, now + Duration::from_secs(31 * number)).monitor
+        };
+        assert!(!(0..4).any(|number| dies(&mut faults, number)));
+        assert!(dies(&mut faults, 4));
+        assert!(!(5..9).any(|number| dies(&mut faults, number)));
+        faults.got_ready();
+        assert!(!dies(&mut faults, 9));
     }
 }

@@ -9,6 +9,7 @@ use crate::launch::number;
 use crate::loader;
 use crate::role::{Extra, Role};
 use crate::state::{Member, ReloadState};
+use crate::sys::exit_status::FAILED;
 use crate::sys::{family, fd, socket};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ impl Daemon {
         if let Err(error) = self.try_spawn_pump() {
             log::error!("unable to start a pump: {error}");
             self.last_words = format!("unable to start a pump: {error}");
-            self.miss_restarts();
+            self.miss_restarts(None);
             self.events.push_back(Event::PumpNotStarted { jitter: jitter() });
         }
     }
@@ -108,15 +109,17 @@ impl Daemon {
         let blamed = blame::blame(self.group.page.delivery(), exit);
         self.note_pumps_death(pid, exit, ran, blamed);
         // One that was killed from outside has shown nothing.
-        if !was_ready && blamed.is_some() {
-            self.miss_restarts();
+        if was_ready {
+            self.faults.got_ready();
+        } else if blamed.is_some() || exit.code == Some(i32::from(FAILED)) {
+            self.miss_restarts(blamed);
         }
         // One that is new by a reload is taken back at once.
         if let Some(culprit) = blamed
             && self.group.launch.policy.keeps()
             && self.trial().is_none()
         {
-            self.take_fault(culprit);
+            self.take_fault(culprit, was_ready);
         }
         self.hear_of_the_end();
         let unfinished = self.is_unfinished();
@@ -125,7 +128,7 @@ impl Daemon {
 
     /// A pump has not got ready, which somebody may wait for: the next one may, but whoever has waited for two in vain
     /// hears why. The group goes on trying.
-    fn miss_restarts(&mut self) {
+    fn miss_restarts(&mut self, blamed: Option<Culprit>) {
         if self.restarting.is_empty() {
             return;
         }
@@ -136,9 +139,13 @@ impl Daemon {
         self.missed = 0;
         self.group.page.set_restart_wanted(false);
         let label = |index| crash::label_of(self.monitors(), index);
-        let in_hook =
-            self.group.page.delivery().in_hook().filter(|_| !self.last_words.starts_with("monitor "));
-        let words = loader::one_line(&crash::with_hook(&self.last_words, in_hook, label));
+        let words = match blamed.filter(|_| !self.last_words.starts_with("monitor ")) {
+            Some(Culprit { monitor, hook: None }) => {
+                format!("monitor {}: {}", label(monitor), self.last_words)
+            }
+            other => crash::with_hook(&self.last_words, other.and_then(Culprit::in_hook), label),
+        };
+        let words = loader::one_line(&words);
         let why = format!("no pump gets ready: {}", loader::without_location(&words));
         for client in std::mem::take(&mut self.restarting) {
             self.server.answer(client, Err(why.clone()));
@@ -159,7 +166,8 @@ impl Daemon {
             let place = hook.map_or("a thread of its own", Hook::name);
             log::warn!("pump {pid} died of monitor {} in {place}", label(monitor));
         }
-        let moment = delivery.moment();
+        let mut moment = delivery.moment();
+        moment.in_hook = blamed.and_then(Culprit::in_hook).or(moment.in_hook);
         let crash = Crash::new(Role::Pump, pid, moment)
             .after(self.group.crash.as_ref(), ran >= launch.policy.stable)
             .ended(exit)

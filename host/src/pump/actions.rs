@@ -73,8 +73,7 @@ impl Pump {
                 }
                 if state == State::Running {
                     page.set_reason("");
-                    // What went wrong before is over.
-                    self.failure = None;
+                    // What kept it from running is over.
                     self.not_running = None;
                 }
                 page.set_state(state, next);
@@ -103,7 +102,7 @@ impl Pump {
         let mut reason = format!(
             "gave up after {most} respawns in a row without a stable run; the last exit status was {status}"
         );
-        if let Some((_, why, _)) = self.failure.as_ref().or(self.not_running.as_ref()) {
+        if let Some((_, why, _)) = &self.not_running {
             reason.push_str(&format!(": {why}"));
         }
         reason
@@ -201,8 +200,7 @@ impl Pump {
         let file = String::from_utf8_lossy(&self.group.launch.program.file).into_owned();
         let text = format!("{file}: {error}");
         self.refuse_restarts(&text);
-        self.group.page.set_reason(&text);
-        self.not_running = Some((status, text, None));
+        self.could_not_run(status, &text);
         self.events.push_front(Event::SpawnFailed);
     }
 
@@ -300,12 +298,15 @@ impl Pump {
 
     /// How this pump itself dies, if nobody is there to note it.
     fn note_own_death(&mut self) {
-        let moment = self.group.page.delivery().moment();
+        let mut moment = self.group.page.delivery().moment();
+        if let Verdict::Late(hook) = self.verdict {
+            moment.in_hook = Some(hook);
+        }
         let exit = Exit { code: Some(i32::from(FAILED)), ..Exit::default() };
         let crash = Crash::new(Role::Pump, nix::unistd::getpid().as_raw(), moment)
             .ended(exit)
             .in_hook(moment, |index| crash::label_of(&self.group.launch.monitors, index))
-            .by_hook(self.verdict == Verdict::Hook)
+            .by_hook(matches!(self.verdict, Verdict::Hook | Verdict::Late(_)))
             .said(&self.group.last_stderr());
         self.group.note_crash(crash);
     }

@@ -313,6 +313,15 @@ fn a_pump_that_makes_way_when_process_and_daemon_die_does_not_wait_for_their_end
 }
 
 #[test]
+fn a_pump_that_stands_by_leaves_for_nothing_that_its_monitors_say() {
+    let story = Story::running(keep(), Strategy::Daemon).tell(Event::YieldAsked).tell(Event::Finished);
+    assert_eq!(story.machine.phase(), Phase::StandingBy, "{:?}", story.last);
+    let story = story.tell(Event::HookFailed);
+    assert_eq!(story.machine.phase(), Phase::StandingBy, "{:?}", story.last);
+    assert!(story.last.is_empty(), "{:?}", story.last);
+}
+
+#[test]
 fn a_pump_makes_way_for_another_one_only_when_the_process_is_ready() {
     let unready = || {
         let policy = Policy { on_crash: OnCrash::Keep, ..ready(Restart::Always) };
